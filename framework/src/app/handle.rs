@@ -8,7 +8,8 @@ use tokio::time::{Instant, timeout};
 
 use super::book::{Line, Phase};
 use super::health::Health;
-use super::registry::{ListenerRegistry, Registry};
+use super::listener_registry::ListenerRegistry;
+use super::registry::Registry;
 use super::topics::TopicDifference;
 use crate::listener::{DrainReport, EventSource, Events, ListenerFailure, ListenerHandle};
 use crate::serde::{AppSerdes, DefaultSerde};
@@ -61,7 +62,7 @@ impl AppHandle {
 
     /// The listeners by their ids: to start, stop, add, resize and take out some while the app runs.
     pub fn registry(&self) -> ListenerRegistry {
-        self.registry.handle()
+        ListenerRegistry::of(&self.registry)
     }
 
     /// What happens to the listeners from here on. It ends when the app is shut down.

@@ -1,11 +1,13 @@
 //! `App`: state and listeners put together, started, and ended in good order.
 
+mod assigned;
 mod book;
 mod check;
 mod configured;
 mod error;
 mod handle;
 mod health;
+mod listener_registry;
 mod placeholders;
 mod register;
 mod registry;
@@ -29,13 +31,13 @@ use klamm_runtime::{Rng, SeededRng, read_text_file};
 pub use error::{RegistryError, RunError, StartError};
 pub use handle::AppHandle;
 pub use health::{Health, ListenerHealth, ListenerState};
+pub use listener_registry::ListenerRegistry;
 pub use placeholders::PlaceholderError;
 use placeholders::Properties;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub use register::Declared;
 pub use register::IntoListener;
-pub use registry::ListenerRegistry;
 use registry::Registry;
 use rules::Rules;
 use sequence::Sequence;

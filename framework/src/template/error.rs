@@ -1,10 +1,10 @@
-//! Why a template did not send.
+//! Why a template did not send, and why a transaction was not committed.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_client::ProduceError;
+use klamm_client::{ProduceError, TransactionError};
 use thiserror::Error;
 
 use crate::serde::SerdeError;
@@ -70,5 +70,43 @@ impl SendError {
             Self::Timeout { possibly_written, .. } => *possibly_written,
             _ => false,
         }
+    }
+}
+
+/// Why a transaction was not committed, or may not have been.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TransactError<E> {
+    /// The work failed; the transaction was aborted.
+    #[error("{0}")]
+    Work(E),
+    /// It was begun in the work of another of its name, and would have waited for itself.
+    #[error(
+        "a transaction of `{id}` cannot run in the work of another of that name: it would wait for itself; send with \
+         the outer `Tx`, or take another name"
+    )]
+    Nested {
+        /// The name.
+        id: Arc<str>,
+    },
+    /// It did not begin or was not committed; nothing of it becomes visible. [`TransactionError::is_retriable`] says
+    /// whether another try may help; [`TransactionError::Fenced`] that another instance runs under the same name, and
+    /// this one is to end.
+    #[error(transparent)]
+    NotCommitted(TransactionError),
+    /// Whether it was committed is not known: the coordinator did not answer in time. What it wrote tells.
+    #[error(transparent)]
+    Unknown(TransactionError),
+}
+
+impl<E> TransactError<E> {
+    /// Whether the transaction may have been committed all the same.
+    pub fn may_have_been_committed(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+
+    /// Whether another instance uses the same name now: this one can do nothing more under it.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::NotCommitted(TransactionError::Fenced { .. }))
     }
 }

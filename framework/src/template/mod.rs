@@ -26,7 +26,7 @@ use std::sync::Arc;
 use klamm_client::{Client, Producer, RecordMetadata};
 
 use crate::serde::{DefaultSerde, Serde};
-pub use error::SendError;
+pub use error::{SendError, TransactError};
 use interceptor::Interceptors;
 pub use interceptor::{SendInterceptor, SendOutcome};
 use outgoing::put;
@@ -35,8 +35,8 @@ pub(crate) use outgoing::{Written, written};
 pub use part::Part;
 pub use request::{ReplyError, Request, Requester};
 pub use routing::RoutingTemplate;
+pub use transactions::Transactions;
 pub(crate) use transactions::TransactionsInUse;
-pub use transactions::{TransactError, Transactions};
 pub use tx::Tx;
 pub(crate) use tx::{Ask, OnResult};
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures::future::{Either, FutureExt, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use klamm_client::{Client, ProduceError, Transaction, TransactionError, TransactionalProducer};
-use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::error::TransactError;
 use super::tx::{Ask, Tx};
 use crate::serde::AppSerdes;
 
@@ -63,44 +63,6 @@ struct Settings {
 tokio::task_local! {
     /// The transactions in whose work we are.
     static WITHIN: Vec<Weak<Shared>>;
-}
-
-/// Why a transaction was not committed, or may not have been.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum TransactError<E> {
-    /// The work failed; the transaction was aborted.
-    #[error("{0}")]
-    Work(E),
-    /// It was begun in the work of another of its name, and would have waited for itself.
-    #[error(
-        "a transaction of `{id}` cannot run in the work of another of that name: it would wait for itself; send with \
-         the outer `Tx`, or take another name"
-    )]
-    Nested {
-        /// The name.
-        id: Arc<str>,
-    },
-    /// It did not begin or was not committed; nothing of it becomes visible. [`TransactionError::is_retriable`] says
-    /// whether another try may help; [`TransactionError::Fenced`] that another instance runs under the same name, and
-    /// this one is to end.
-    #[error(transparent)]
-    NotCommitted(TransactionError),
-    /// Whether it was committed is not known: the coordinator did not answer in time. What it wrote tells.
-    #[error(transparent)]
-    Unknown(TransactionError),
-}
-
-impl<E> TransactError<E> {
-    /// Whether the transaction may have been committed all the same.
-    pub fn may_have_been_committed(&self) -> bool {
-        matches!(self, Self::Unknown(_))
-    }
-
-    /// Whether another instance uses the same name now: this one can do nothing more under it.
-    pub fn is_fenced(&self) -> bool {
-        matches!(self, Self::NotCommitted(TransactionError::Fenced { .. }))
-    }
 }
 
 impl Transactions {

@@ -48,12 +48,14 @@ mod joins;
 mod nulls;
 #[cfg(feature = "testing")]
 mod observing;
+mod panicking_kinds;
 mod panicking_operators;
 #[cfg(feature = "testing")]
 mod panicking_running;
 mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;
+mod processor_store_rows;
 mod processor_stores;
 #[cfg(feature = "testing")]
 mod processor_stores_running;

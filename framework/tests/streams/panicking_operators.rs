@@ -5,190 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use klamm::serde::{Bytes, NumberSerde, Serde, SerdeError, StringSerde};
+use klamm::serde::{Bytes, NumberSerde, StringSerde};
 use klamm::streams::{
-    Consumed, ErrorPolicy, Grouped, HoppingWindows, JoinWindows, Joined, KStream, KTable, Materialized,
-    SessionWindows, SlidingWindows, StreamsBuilder, Topology, TopologyTestDriver, Windowed,
+    ErrorPolicy, Grouped, JoinWindows, Materialized, StreamsBuilder, Topology, TopologyTestDriver,
 };
 
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
+use crate::panicking_kinds::{Build, Check, OPERATORS, Picky, append, input, ms, told};
 
-/// Panics at what it is to panic at.
-type Check = Arc<dyn Fn(&str) + Send + Sync>;
-
-/// Adds an operator to what reads `in`, and `right`.
-type Build = fn(&mut StreamsBuilder, ErrorPolicy, Check);
-
-fn input(streams: &mut StreamsBuilder) -> KStream<String, String> {
-    streams.stream("in")
-}
-
-fn told(table: KTable<String, String>) {
-    table.to_stream().to("out");
-}
-
-fn told_of_windows(table: KTable<Windowed<String>, String>) {
-    table.to_stream_with(|at, _| format!("{}@{}-{}", at.key, at.window.start_ms, at.window.end_ms)).to("out");
-}
-
-fn append(check: &Check, value: &str, all: String) -> String {
-    check(value);
-    all + value + ";"
-}
-
-/// With their names and stores, and whether a cache has them run at the commit.
-const OPERATORS: [(&str, &[&str], bool, Build); 20] = [
-    ("reduce", &["s"], false, |streams, policy, check| {
-        let reduced = input(streams).group_by_key().reduce("s", move |all, value| append(&check, value, all));
-        told(reduced.on_error(policy));
-    }),
-    ("aggregate", &["s"], false, |streams, policy, check| {
-        let add = move |_: &String, value: &String, all| append(&check, value, all);
-        told(input(streams).group_by_key().aggregate("s", String::new, add).on_error(policy));
-    }),
-    ("expiring", &["s"], false, |streams, policy, check| {
-        let add = move |_: &String, value: &String, all| append(&check, value, all);
-        let kept = Materialized::named("s").time_to_live(ms(9));
-        told(input(streams).group_by_key().aggregate(kept, String::new, add).on_error(policy));
-    }),
-    ("cogroup", &["s"], false, |streams, policy, check| {
-        let add = move |_: &String, value: &String, all| append(&check, value, all);
-        told(input(streams).group_by_key().cogroup(add).aggregate("s", String::new).on_error(policy));
-    }),
-    ("hopping", &["s"], false, |streams, policy, check| {
-        let windows = HoppingWindows::of(ms(10), ms(5)).grace(ms(100));
-        let windowed = input(streams).group_by_key().windowed_by(windows);
-        told_of_windows(windowed.aggregate("s", String::new, second_window(check)).on_error(policy));
-    }),
-    ("hopping, finally", &["s"], false, |streams, policy, check| {
-        let windows = HoppingWindows::of(ms(10), ms(5)).grace(ms(2));
-        let windowed = input(streams).group_by_key().windowed_by(windows).emit_on_window_close();
-        told_of_windows(windowed.aggregate("s", String::new, second_window(check)).on_error(policy));
-    }),
-    ("sliding", &["s"], false, |streams, policy, check| {
-        let windowed = input(streams).group_by_key().windowed_by(SlidingWindows::of(ms(10)).grace(ms(50)));
-        told_of_windows(windowed.aggregate("s", String::new, second_window(check)).on_error(policy));
-    }),
-    ("sessions", &["s"], false, |streams, policy, check| {
-        let windowed = input(streams).group_by_key().windowed_by(SessionWindows::of(ms(10)).grace(ms(50)));
-        let merge = |_: &String, one: String, other: String| one + &other;
-        let add = move |_: &String, value: &String, all| append(&check, value, all);
-        told_of_windows(windowed.aggregate("s", String::new, add, merge).on_error(policy));
-    }),
-    ("merged sessions", &["s"], false, |streams, policy, check| {
-        let windowed = input(streams).group_by_key().windowed_by(SessionWindows::of(ms(10)).grace(ms(50)));
-        let add = move |_: &String, value: &String, all: String| {
-            // The sessions that it joins are merged by now.
-            check(value);
-            all + value
-        };
-        let merge = |_: &String, one: String, other: String| one + &other;
-        let reduced = windowed.aggregate("s", String::new, add, merge).on_error(policy);
-        told_of_windows(reduced);
-    }),
-    ("grouped table", &["s"], true, |streams, policy, check| {
-        let grouped =
-            streams.table::<String, String>("in").group_by(|_, value| ("all".to_owned(), value.clone()));
-        let add = move |_: &String, value: &String, all| append(&check, value, all);
-        let subtract = |_: &String, value: &String, all: String| all.replace(&format!("{value};"), "");
-        told(grouped.aggregate("s", String::new, add, subtract).on_error(policy));
-    }),
-    ("stream-table join", &["right-table"], false, |streams, policy, check| {
-        let table = streams.table::<String, String>("right");
-        let joiner = move |value: &String, row: Option<&String>| append(&check, value, format!("{row:?}"));
-        input(streams).left_join(&table, joiner).on_error(policy).to("out");
-    }),
-    ("global join", &[], false, |streams, policy, check| {
-        let table = streams.global_table::<String, String>("right");
-        let joiner = move |value: &String, row: Option<&String>| append(&check, value, format!("{row:?}"));
-        let joined = input(streams).left_join_global(&table, |key, _| key.clone(), joiner);
-        joined.on_error(policy).to("out");
-    }),
-    ("join in time", &["waits"], false, |streams, policy, check| {
-        let kept = Materialized::named("versions").versioned(ms(100));
-        let table = streams.table_with::<String, String>("right", Consumed::default(), kept);
-        let joiner = move |value: &String, row: Option<&String>| append(&check, value, format!("{row:?}"));
-        // A record that is met at once, and has no key of its own time before it.
-        let joined = Joined::default().grace("waits", Duration::ZERO);
-        input(streams).left_join_with(&table, joiner, joined).on_error(policy).to("out");
-    }),
-    ("join within", &["j-this-join-store", "j-other-join-store"], false, |streams, policy, check| {
-        let right = streams.stream::<String, String>("right");
-        // The second of those that it meets.
-        let joiner = move |value: &String, other: &String| {
-            if other == "r2" { append(&check, value, other.clone()) } else { format!("{value}{other}") }
-        };
-        let joined = input(streams).join_within(&right, "j", JoinWindows::of(ms(100)), joiner);
-        joined.on_error(policy).to("out");
-    }),
-    ("table join", &[], true, |streams, policy, check| {
-        let (left, right) = (streams.table::<String, String>("in"), streams.table::<String, String>("right"));
-        let joiner = move |value: &String, row: Option<&String>| append(&check, value, format!("{row:?}"));
-        told(left.left_join(&right, joiner).on_error(policy));
-    }),
-    ("foreign key", &["s"], true, |streams, policy, check| {
-        let (left, right) = (streams.table::<String, String>("in"), streams.table::<String, String>("right"));
-        let of = move |_: &String, value: &String| {
-            check(value);
-            "k".to_owned()
-        };
-        told(left.foreign_key_join(&right, "s", of, |one, other| format!("{one}{other}")).on_error(policy));
-    }),
-    ("foreign joiner", &["s"], true, |streams, policy, check| {
-        let (left, right) = (streams.table::<String, String>("in"), streams.table::<String, String>("right"));
-        let joiner = move |value: &String, row: &String| append(&check, value, row.clone());
-        told(left.foreign_key_join(&right, "s", |_, _| "k".to_owned(), joiner).on_error(policy));
-    }),
-    ("table filter", &["m"], true, |streams, policy, check| {
-        let accepts = move |_: &String, value: &String| {
-            check(value);
-            true
-        };
-        told(streams.table::<String, String>("in").filter(accepts).on_error(policy).materialize("m"));
-    }),
-    ("table values", &["m"], true, |streams, policy, check| {
-        let mapper = move |value: &String| append(&check, value, String::new());
-        told(streams.table::<String, String>("in").map_values(mapper).on_error(policy).materialize("m"));
-    }),
-    ("to table", &["m"], false, |streams, policy, check| {
-        let kept = Materialized::with("m", Picky(check));
-        told(input(streams).to_table(kept).on_error(policy));
-    }),
-];
-
-/// Panics in the second window of a record, when the first one has it already.
-fn second_window(check: Check) -> impl Fn(&String, &String, String) -> String + Send + Sync + 'static {
-    move |_, value, all| if all.is_empty() { append(&check, value, all) } else { all + value + ";" }
-}
-
-/// Writes strings, and panics at some.
-struct Picky(Check);
-
-impl std::fmt::Debug for Picky {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Picky")
-    }
-}
-
-impl Serde<String> for Picky {
-    fn serialize(&self, topic: &str, value: &String) -> Result<Bytes, SerdeError> {
-        (self.0)(value);
-        StringSerde.serialize(topic, value)
-    }
-
-    fn deserialize(&self, topic: &str, bytes: &Bytes) -> Result<String, SerdeError> {
-        StringSerde.deserialize(topic, bytes)
-    }
-}
-
-const RECORDS: [(&str, &str, &str, i64); 11] = [
+const RECORDS: [(&str, &str, &str, i64); 12] = [
     ("right", "k", "r1", 1),
     ("right", "k", "r2", 1),
     ("right", "x", "r2", 1),
     ("in", "k", "a", 7),
     ("in", "l", "b", 8),
+    ("in", "x", "w", 9),
     ("in", "x", "bad", 12),
     ("in", "y", "c", 12),
     ("in", "l", "d", 13),
@@ -216,18 +46,15 @@ fn driver(build: Build, cached: bool, policy: ErrorPolicy, check: Check) -> Topo
     if cached { TopologyTestDriver::cached(topology, 1 << 20) } else { TopologyTestDriver::new(topology) }
 }
 
-fn feed(driver: &mut TopologyTestDriver, records: &[(&str, &str, &str, i64)], commits: bool) {
+fn feed(driver: &mut TopologyTestDriver, records: &[(&str, &str, &str, i64)]) {
     for (topic, key, value, at) in records {
         // Not all of them read it.
         let piped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             driver.input::<String, String>(topic).pipe(*key, *value).at(*at);
         }));
         assert!(piped.is_ok() || *topic == "right", "{value}");
-        if commits {
-            driver.commit();
-        }
+        driver.commit();
     }
-    driver.commit();
 }
 
 type Rows = Vec<(Option<Bytes>, Option<Bytes>, i64)>;
@@ -250,18 +77,11 @@ fn never() -> Check {
     Arc::new(|_| ())
 }
 
-/// Each operator, with a cache and without, committed after each record and at the end.
+/// Each operator, with a cache and without.
 fn each(mut test: impl FnMut(&str, &'static [&'static str], Build, bool, bool, &[(&str, &str, &str, i64)])) {
     for (name, stores, at_commit, build) in OPERATORS {
-        for (cached, commits) in [(false, true), (true, true), (true, false)] {
-            test(
-                &format!("{name}, {cached} {commits}"),
-                stores,
-                build,
-                cached && at_commit,
-                cached,
-                &RECORDS,
-            );
+        for cached in [false, true] {
+            test(&format!("{name}, {cached}"), stores, build, cached && at_commit, cached, &RECORDS);
             if !at_commit {
                 test(&format!("{name} of one key, {cached}"), stores, build, false, cached, &OF_ONE_KEY);
             }
@@ -278,9 +98,9 @@ fn without_bad<'a>(records: &[(&'a str, &'a str, &'a str, i64)]) -> Vec<(&'a str
 fn skip_leaves_the_store_as_it_was() {
     each(|name, stores, build, _, cached, records| {
         let mut good = driver(build, cached, ErrorPolicy::fail(), panics());
-        feed(&mut good, &without_bad(records), true);
+        feed(&mut good, &without_bad(records));
         let mut skipping = driver(build, cached, ErrorPolicy::skip(), panics());
-        feed(&mut skipping, records, true);
+        feed(&mut skipping, records);
         assert_eq!(seen(&skipping, stores), seen(&good, stores), "{name}");
         assert_eq!(skipping.dropped().failed, 1, "{name}");
     });
@@ -293,9 +113,9 @@ fn a_dead_letter_leaves_the_store_as_it_was() {
             return;
         }
         let mut good = driver(build, cached, ErrorPolicy::fail(), panics());
-        feed(&mut good, &without_bad(records), true);
+        feed(&mut good, &without_bad(records));
         let mut posting = driver(build, cached, ErrorPolicy::dead_letter("dlt"), panics());
-        feed(&mut posting, records, true);
+        feed(&mut posting, records);
         assert_eq!(seen(&posting, stores), seen(&good, stores), "{name}");
         let letters = posting.output::<Bytes, Bytes>("dlt").read_all();
         assert_eq!(letters.len(), 1, "{name}");
@@ -307,7 +127,7 @@ fn a_dead_letter_leaves_the_store_as_it_was() {
 fn a_retry_calls_it_again_with_what_it_was_given() {
     each(|name, stores, build, _, cached, records| {
         let mut good = driver(build, cached, ErrorPolicy::fail(), never());
-        feed(&mut good, records, true);
+        feed(&mut good, records);
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
         let check: Check = Arc::new(move |value| {
@@ -315,7 +135,7 @@ fn a_retry_calls_it_again_with_what_it_was_given() {
         });
         let policy = ErrorPolicy::fail().retry(2, Duration::ZERO);
         let mut trying = driver(build, cached, policy, check);
-        feed(&mut trying, records, true);
+        feed(&mut trying, records);
         assert_eq!(seen(&trying, stores), seen(&good, stores), "{name}");
         assert!(calls.load(Ordering::Relaxed) >= 3, "{name}");
     });
@@ -330,7 +150,7 @@ fn to_fail_names_the_operator_and_the_record() {
         }
         let mut failing = driver(build, cached, ErrorPolicy::fail(), panics());
         let bad = records.iter().position(|record| record.2 == "bad").unwrap();
-        feed(&mut failing, &records[..bad], true);
+        feed(&mut failing, &records[..bad]);
         let (topic, key, value, at) = records[bad];
         let failed = failing.input::<String, String>(topic).pipe(key, value).try_at(at);
         let error = failed.unwrap_err().to_string();
@@ -354,9 +174,9 @@ fn a_row_of_a_table_that_failed_goes_when_the_next_one_comes() {
         };
         let mut driver = driver(build, cached, ErrorPolicy::skip(), panics());
         let records = [("in", "k", "a", 1), ("in", "l", "b", 2), ("in", "k", "bad", 3)];
-        feed(&mut driver, &records, true);
+        feed(&mut driver, &records);
         assert_eq!(driver.store::<String, String>("s").get("all"), Some("b;".to_owned()), "a is no more");
-        feed(&mut driver, &[("in", "k", "c", 4)], true);
+        feed(&mut driver, &[("in", "k", "c", 4)]);
         assert_eq!(driver.store::<String, String>("s").get("all"), Some("b;c;".to_owned()));
     }
 }

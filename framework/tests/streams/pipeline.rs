@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use klamm::client::{ConsumerRecord, IsolationLevel, Record, TopicPartition};
-use klamm::streams::{AppState, StreamsApp, StreamsBuilder, StreamsConfig, Topology};
+use klamm::streams::{AppState, StreamsApp, StreamsBuilder, StreamsConfig, TaskState, Topology};
 use klamm::testing::TestKit;
 
 pub(crate) const APPLICATION: &str = "pipeline";
 pub(crate) const CHANGELOG: &str = "pipeline-counts-changelog";
 pub(crate) const SESSION: Duration = Duration::from_secs(6);
 const DEADLINE: Duration = Duration::from_secs(90);
-const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
 const KEYS: usize = 7;
 
 /// One pipeline: `in` is echoed to `echo`, and counted by key into the store `counts` and the topic `totals`.
@@ -152,9 +152,14 @@ pub(crate) async fn caught_up(app: &StreamsApp) {
     assert_eq!(app.state(), AppState::Running);
 }
 
+/// How many tasks it runs.
+pub(crate) fn active(app: &StreamsApp) -> usize {
+    app.tasks().iter().filter(|task| task.state == TaskState::Running).count()
+}
+
 /// Looks again until it is so.
 #[track_caller]
-pub(crate) fn until(is_so: impl Fn() -> bool) -> impl Future<Output = ()> {
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
     let asked = std::panic::Location::caller();
     async move {
         let wait = async {

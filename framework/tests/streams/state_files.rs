@@ -9,7 +9,7 @@ use klamm::streams::{Consumed, Materialized, StreamsApp, StreamsBuilder, Topolog
 use klamm::testing::TestKit;
 use klamm_runtime::{Rng, SeededRng};
 
-use crate::pipeline::{APPLICATION, Pipeline, caught_up, topology, until};
+use crate::pipeline::{APPLICATION, PARTITIONS, Pipeline, active, caught_up, topology, until};
 
 /// The files of one task's database.
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -199,6 +199,7 @@ async fn a_standby_that_meets_damage_is_built_anew(kit: TestKit) {
     until(|| follows(&second)).await;
     assert!(states.join("0_0.damaged-1").exists());
     first.close().await.unwrap();
+    until(|| second.store::<String, String>("versions").is_ok()).await;
     caught_up(&second).await;
     let found = second.store::<String, String>("versions").unwrap().all().await.unwrap();
     assert_eq!(found.len(), 2_000);
@@ -230,4 +231,34 @@ async fn a_state_directory_that_is_deleted_under_an_application_is_built_anew(ki
     caught_up(&app).await;
     pipeline.is_exact(&[&app]).await;
     app.close().await.unwrap();
+}
+
+/// State that could not say how far it is was told of as if it were all there, and tasks moved to it at once.
+#[klamm::test]
+async fn damaged_state_is_not_preferred(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let first = topology().start(pipeline.config(1)).await.unwrap();
+    pipeline.feed(500).await;
+    caught_up(&first).await;
+    first.close().await.unwrap();
+    for task in 0..PARTITIONS {
+        let task = pipeline.directory.path().join("1").join(APPLICATION).join(format!("0_{task}"));
+        for file in std::fs::read_dir(task).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.extension().is_some_and(|extension| extension == "sst") {
+                let mut content = std::fs::read(&file).unwrap();
+                content.iter_mut().take(64).for_each(|byte| *byte ^= 0x55);
+                std::fs::write(&file, content).unwrap();
+            }
+        }
+    }
+    let other = topology().start(pipeline.config(2).acceptable_lag(0).max_warmup_replicas(4)).await.unwrap();
+    caught_up(&other).await;
+    let again = topology().start(pipeline.config(1).acceptable_lag(0).max_warmup_replicas(4)).await.unwrap();
+    until(|| active(&again) == 2 && active(&other) == 2).await;
+    caught_up(&again).await;
+    caught_up(&other).await;
+    assert_eq!(again.metrics().restored, 0, "it was read before the tasks moved");
+    pipeline.is_exact(&[&again, &other]).await;
+    again.close().await.unwrap();
+    other.close().await.unwrap();
 }

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::called::{Flush, Punctuates};
 use super::expiring_rows::ExpiringRows;
+use super::expiry::{Expiring, Expiry};
 use super::ordered_store::OrderedStore;
 use super::processor_global::ProcessorGlobalStore;
 use super::processor_store::ProcessorStore;
@@ -44,12 +46,31 @@ impl Connected {
             (ConnectedRows::Versioned(store), spec)
         } else {
             let (store, spec) = wiring.any_ordered_store(name)?;
-            let expiring = ExpiringRows::wire(wiring, name, &store)?;
+            let expiring = expiring_rows(wiring, name, &store)?;
             (ConnectedRows::Ordered(store, expiring), spec)
         };
         let StoreSpec { layout, types, .. } = *spec;
         Ok(Self { rows, layout, codec: Arc::clone(&spec.codec), types })
     }
+}
+
+/// The rows of the store `name` as those that expire, if they do.
+fn expiring_rows(
+    wiring: &mut Wiring<'_>,
+    name: &str,
+    store: &Rc<RefCell<OrderedStore>>,
+) -> Result<Option<Rc<RefCell<ExpiringRows>>>, TaskError> {
+    if let Some(known) = wiring.expiring.get(name) {
+        return Ok(Some(Rc::clone(known)));
+    }
+    let Some((list, time_ms)) = wiring.expiry(name)? else { return Ok(None) };
+    let expiry = Expiry::new(list, time_ms);
+    let rows = Rc::new(RefCell::new(ExpiringRows::new(Rc::clone(store), expiry)));
+    wiring.expiring.insert(name.to_owned(), Rc::clone(&rows));
+    let expiring = Rc::new(RefCell::new(Expiring(Rc::clone(&rows))));
+    wiring.punctuates(Rc::clone(&expiring) as Rc<RefCell<dyn Punctuates>>);
+    wiring.flush_at_commit(expiring as Rc<RefCell<dyn Flush>>);
+    Ok(Some(rows))
 }
 
 /// What handles open stores of.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::expiry::{Expires, Expiring, Expiry, Updated};
+use super::Context;
+use super::expiry::{Expires, Expiry, Updated};
 use super::ordered_store::OrderedStore;
 use super::store_spec::TaskStore;
-use super::wiring::{Flush, Punctuates};
-use super::{Context, Wiring};
 use crate::store::{StateStore, StoreError};
 use crate::streams::error::TaskError;
 
@@ -21,23 +20,8 @@ pub(super) struct ExpiringRows {
 }
 
 impl ExpiringRows {
-    /// Of the store `name`, if its rows expire.
-    pub(super) fn wire(
-        wiring: &mut Wiring<'_>,
-        name: &str,
-        store: &Rc<RefCell<OrderedStore>>,
-    ) -> Result<Option<Rc<RefCell<Self>>>, TaskError> {
-        if let Some(known) = wiring.expiring.get(name) {
-            return Ok(Some(Rc::clone(known)));
-        }
-        let Some((list, time_ms)) = wiring.expiry(name)? else { return Ok(None) };
-        let expiry = RefCell::new(Expiry::new(list, time_ms));
-        let rows = Rc::new(RefCell::new(Self { store: Rc::clone(store), expiry }));
-        wiring.expiring.insert(name.to_owned(), Rc::clone(&rows));
-        let expiring = Rc::new(RefCell::new(Expiring(Rc::clone(&rows))));
-        wiring.punctuates(Rc::clone(&expiring) as Rc<RefCell<dyn Punctuates>>);
-        wiring.flush_at_commit(expiring as Rc<RefCell<dyn Flush>>);
-        Ok(Some(rows))
+    pub(super) fn new(store: Rc<RefCell<OrderedStore>>, expiry: Expiry) -> Self {
+        Self { store, expiry: RefCell::new(expiry) }
     }
 
     /// Sets or deletes a row.

@@ -2,17 +2,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::expiry::{Expires, Expiring, Expiry, Updated};
+use super::expiry::{Expiring, Expiry, Updated};
 use super::planned::Planned;
-use super::store_spec::TaskStore;
 use super::table_store::{Logged, RowAt};
-use super::wiring::{Flush, FollowsTime};
+use super::wiring::Flush;
 use super::{Boundary, Context, TableStore, Wiring};
-use crate::store::StateStore;
 use crate::streams::error::TaskError;
 use crate::streams::topology::NodeId;
 
@@ -104,7 +101,7 @@ pub(crate) struct Kept<K, V> {
     pub(super) store: Rc<RefCell<TableStore<K, V>>>,
     children: TableChildren<K, V>,
     /// When rows are due to expire, if they are.
-    expiry: Option<RefCell<Expiry>>,
+    pub(super) expiry: Option<RefCell<Expiry>>,
     pub(super) boundary: Boundary,
 }
 
@@ -121,18 +118,6 @@ pub(super) enum Stamp {
     Largest,
     /// The record's.
     OfRecord,
-}
-
-/// A table of windows tells of them as they change, and needs to know which of them change no more.
-impl<K: 'static, V: 'static> FollowsTime for Kept<K, V> {
-    fn note(&mut self, at_ms: i64) {
-        self.store.borrow_mut().observe(at_ms);
-    }
-
-    fn go_on(&mut self, _context: &mut Context, at_ms: i64) -> Result<(), TaskError> {
-        self.note(at_ms);
-        Ok(())
-    }
 }
 
 impl<K: 'static, V: 'static> Kept<K, V> {
@@ -228,7 +213,12 @@ impl<K: 'static, V: 'static> Kept<K, V> {
     }
 
     /// Logs a change and forwards it; key and value are `known` where the change was not held back.
-    fn send(&self, context: &mut Context, at: RowAt, known: Known<'_, K, V>) -> Result<(), TaskError> {
+    pub(super) fn send(
+        &self,
+        context: &mut Context,
+        at: RowAt,
+        known: Known<'_, K, V>,
+    ) -> Result<(), TaskError> {
         let Logged { at, key: key_bytes, value, timestamp_ms, headers, old } =
             self.store.borrow_mut().log(context, at)?;
         if self.children.children.is_empty() {
@@ -273,49 +263,3 @@ fn stamped(record_ms: i64, stamp: Stamp, before_ms: Option<i64>) -> Updated {
 
 /// A row's key, and its value unless it stays decoded in the store.
 type Known<'a, K, V> = Option<(&'a K, Option<Option<V>>)>;
-
-impl<K: 'static, V: 'static> Expires for Kept<K, V> {
-    fn expiry(&self) -> Option<&RefCell<Expiry>> {
-        self.expiry.as_ref()
-    }
-
-    fn engine(&self) -> Arc<dyn StateStore> {
-        self.store.borrow().engine()
-    }
-
-    fn time_of(&self, key: &Bytes) -> Result<Option<i64>, TaskError> {
-        self.store.borrow().time_of(key)
-    }
-
-    fn delete(&self, context: &mut Context, key: &Bytes, at_ms: i64) -> Result<(), TaskError> {
-        let updated = self.store.borrow_mut().update(context, key, |_, _| (None, at_ms))?;
-        if context.deduplicate {
-            return Ok(());
-        }
-        let decoded = self.store.borrow().key(context, key)?;
-        self.send(context, updated.at, Some((&decoded, updated.value)))
-    }
-}
-
-impl<K: 'static, V: 'static> Flush for Kept<K, V> {
-    fn flush(&mut self, context: &mut Context) -> Result<(), TaskError> {
-        self.flush_ahead(context, 0, usize::MAX)
-    }
-
-    fn unsent(&self) -> usize {
-        self.store.borrow().unsent()
-    }
-
-    fn flush_ahead(&mut self, context: &mut Context, keep: usize, mut rows: usize) -> Result<(), TaskError> {
-        loop {
-            let mut store = self.store.borrow_mut();
-            if rows == 0 || store.unsent() <= keep {
-                return Ok(());
-            }
-            let Some(at) = store.next_unsent() else { return Ok(()) };
-            drop(store);
-            rows -= 1;
-            self.boundary.blame(context, |context| self.send(context, at, None))?;
-        }
-    }
-}

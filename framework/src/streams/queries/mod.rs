@@ -1,14 +1,15 @@
 //! Queries of state stores, over all instances of an application.
 //!
 //! ```text
-//! StoreQuery (typed) ─┐                       ┌─> raw: rows of one partition, here
-//!                     ├─> asking: who, again ─┤                                      ──> merging: one answer
-//! endpoint (HTTP) ────┘                       └─> peers: another instance's endpoint
+//! StoreQuery (typed) ─┐                               ┌─> raw: rows of one partition, here
+//!                     ├─> asking, rounds: who, again ─┤                                      ──> merging: one answer
+//! endpoint (HTTP) ────┘                               └─> peers: another instance's endpoint
 //! ```
 //!
 //! - `typed`: [`StoreQuery`]. `answer`: what answers say of themselves. `error`.
 //! - `raw`: queries as bytes on an engine; `merging`: several partitions' rows in order, page by page. Pure.
-//! - `asking`: whom to ask, how often, how long. `instance`: what it needs to know.
+//! - `asking`: whether a query fits its store, and which partitions it is about. `rounds`: whom to ask, how often, how
+//!   long. `instance`: what they need to know.
 //! - `place`: where to read. `wire`, `wire_reply`: requests and answers as JSON.
 //! - `endpoint`: the server of them; `socket`: its connections. `peers`: its
 //!   client. (Feature `queries`.)
@@ -26,6 +27,7 @@ mod place;
 #[cfg(test)]
 mod properties;
 mod raw;
+mod rounds;
 #[cfg(feature = "queries")]
 mod socket;
 mod typed;

@@ -11,10 +11,10 @@
 //! - `directory`: the state directory's lock. `instance`: its name in the group, `fingerprint`: how names become a
 //!   number. `remember`: the topology that ran here before. `topics`: internal topics. `upkeep`: looks after them.
 //!   `free_space`, `space_guard`: room on the disk.
-//! - `pump`, `flow`: records to workers, rebalances. `silence`: who gets none. `worker`: the threads, `clock`: their
-//!   time; `running`, `slice`, `tasks`, `task_setup`, `engines`, `commit`, `committing`: their tasks; `failing`,
-//!   `restarts`: those that fail; `threads`, `workers`, `spawn`, `spread`: how threads come and go. `changelogs`,
-//!   `restore`, `loading`: changelogs to stores. `rewind`: back to the last commit.
+//! - `pump`, `flow`: records to workers, rebalances. `silence`: who gets none. `worker`, `round`: the threads, `clock`:
+//!   their time; `running`, `slice`, `tasks`, `task_setup`, `engines`, `commit`, `committing`: their tasks; `failing`,
+//!   `restarts`: those that fail, `again`: those that begin again; `threads`, `workers`, `spawn`, `spread`: how threads
+//!   come and go. `changelogs`, `restore`, `loading`: changelogs to stores. `rewind`: back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `fate`: what became of records; `trouble`: what errors mean.
 //! - `flushing`, `unflushed`: stores are made durable beside all that.
@@ -32,6 +32,7 @@
 //! transaction otherwise, or a member's time in its group, drops what the tasks hold: they begin again from the last
 //! commit, where their stores are.
 
+mod again;
 mod app;
 mod assignment;
 mod assignor;
@@ -67,6 +68,7 @@ mod remember;
 mod restarts;
 mod restore;
 mod rewind;
+mod round;
 mod running;
 mod shared;
 mod silence;

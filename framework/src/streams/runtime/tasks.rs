@@ -3,28 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use klamm_client::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::changelogs::changelogs;
-use super::directory;
 use super::engines::{TaskEngines, makes_good};
 use super::error::StreamsError;
-use super::failing::{During, Reached};
+use super::failing::Reached;
 use super::loading::Wanted;
 use super::observe::Part;
-use super::outbox::Outgoing;
 use super::restore::RestoreRequest;
-use super::rewind::Lost;
 use super::running::{Restoring, Running};
 use super::shared::{Flow, lock};
 use super::standbys::{Engines, UNKNOWN_LAG};
 use super::task_setup::{ask_partition_count, call_on_runtime, is_whole, leave, take_up};
 use super::worker::Worker;
-use crate::store::StoreError;
 use crate::streams::error::TaskError;
 use crate::streams::incoming::Incoming;
 use crate::streams::node::{StoreSpec, TopicId};
@@ -135,43 +130,6 @@ impl Worker {
         Ok(true)
     }
 
-    /// A task could not be made, or its stores not be restored.
-    fn not_begun(&mut self, id: TaskId, epoch: u64, source: TaskError) -> Result<(), StreamsError> {
-        match self.goes_on_after(id, &source, During::Beginning) {
-            Some(wait) => self.again(id, epoch, wait),
-            None => Err(StreamsError::Task { task: id, source }),
-        }
-    }
-
-    /// A store could not be written while it was restored. If it is damaged, it begins anew.
-    pub(super) fn not_restored(
-        &mut self,
-        id: TaskId,
-        epoch: u64,
-        error: StoreError,
-    ) -> Result<(), StreamsError> {
-        if self.incarnation(id, epoch).is_none() {
-            return Ok(());
-        }
-        drop(self.drop_task(id));
-        if !makes_good(&self.links.shared, id, &error) {
-            return self.not_begun(id, epoch, TaskError::Store(error));
-        }
-        self.quarantine(id, &error.to_string())?;
-        self.again(id, epoch, Duration::ZERO)
-    }
-
-    /// What a restore was about to read is not in its changelog any more: what there is on disk says whether the task
-    /// goes on from that or is built anew.
-    pub(super) fn restore_again(&mut self, id: TaskId, epoch: u64, why: &str) -> Result<(), StreamsError> {
-        if self.incarnation(id, epoch).is_none() {
-            return Ok(());
-        }
-        tracing::warn!(task = %id, why, "a restore begins again");
-        drop(self.drop_task(id));
-        self.again(id, epoch, Duration::ZERO)
-    }
-
     pub(super) fn restore_ended(
         &mut self,
         id: TaskId,
@@ -253,39 +211,6 @@ impl Worker {
         }
     }
 
-    /// What a task has on disk cannot be gone on from.
-    pub(super) fn rebuild(&mut self, id: TaskId, epoch: u64, why: &str) -> Result<(), StreamsError> {
-        if self.incarnation(id, epoch).is_none() {
-            return Ok(());
-        }
-        tracing::warn!(task = %id, why, "the stores are built anew from their changelogs");
-        drop(self.drop_task(id));
-        directory::remove(&self.links.shared.task_directory(id))?;
-        self.again(id, epoch, Duration::ZERO)
-    }
-
-    /// A task that is dropped begins again after `wait`, with what it finds on disk.
-    fn again(&mut self, id: TaskId, epoch: u64, wait: Duration) -> Result<(), StreamsError> {
-        self.waiting.insert(id);
-        self.tell(Outgoing::Again(Lost { tasks: vec![(id, epoch)], wait, ..Lost::default() }))
-    }
-
-    /// A store turned out to be damaged while its task worked.
-    pub(super) fn put_aside(&mut self, id: TaskId, why: &str) -> Result<(), StreamsError> {
-        // All of them: this one is among those that are dropped, and its files are closed then.
-        self.start_over(why, None)?;
-        self.quarantine(id, why)
-    }
-
-    fn quarantine(&self, id: TaskId, why: &str) -> Result<(), StreamsError> {
-        let aside = directory::put_aside(&self.links.shared.task_directory(id))?;
-        tracing::error!(
-            task = %id, why, aside = %aside.display(),
-            "damaged state was put aside; the stores are built anew from their changelogs"
-        );
-        Ok(())
-    }
-
     /// Takes a task off this thread, and its stores from those that can be queried.
     pub(super) fn drop_task(&mut self, id: TaskId) -> Option<Running> {
         let running = self.take_task(id)?;
@@ -322,12 +247,13 @@ mod tests {
     use klamm_client::{Headers, TopicPartition};
     use tokio::sync::{mpsc as async_mpsc, watch};
 
-    use super::super::outbox::ChangelogOffsets;
+    use super::super::outbox::{ChangelogOffsets, Outgoing};
     use super::super::shared::{Route, Shared};
     use super::super::start::shared;
     use super::super::worker::WorkerLinks;
     use super::super::write_ahead::WriteAhead;
     use super::*;
+    use crate::store::StoreError;
     use crate::streams::incoming::IncomingBatch;
     use crate::streams::node::Dropped;
     use crate::streams::{AppState, Materialized, StreamsBuilder, StreamsConfig};

@@ -248,7 +248,7 @@ async fn handed_on(guarantee: &str) {
             assert_eq!(seen, rows, "{topic} in turn {turn}");
         }
     }
-    broker.shutdown().await;
+    broker.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
