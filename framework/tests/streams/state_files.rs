@@ -199,7 +199,7 @@ async fn a_standby_that_meets_damage_is_built_anew(kit: TestKit) {
     until(|| follows(&second)).await;
     assert!(states.join("0_0.damaged-1").exists());
     first.close().await.unwrap();
-    until(|| second.store::<String, String>("versions").is_ok()).await;
+    until(|| second.metrics().tasks > 0).await;
     caught_up(&second).await;
     let found = second.store::<String, String>("versions").unwrap().all().await.unwrap();
     assert_eq!(found.len(), 2_000);
