@@ -152,7 +152,7 @@ fn global_tables_are_read_by_processors() {
     let mut streams = StreamsBuilder::new();
     topology(&mut streams, Vec::new(), move || {
         let rows = rows.clone();
-        move |context: Context<'_, '_>, _: InRecord<'_, String, String>| Ok(drop(context.store(&rows)?))
+        move |context: Context<'_, '_>, _: InRecord<'_, String, String>| Ok(context.store(&rows).map(drop)?)
     });
     let driver = TopologyTestDriver::new(streams.build().unwrap());
     let error = driver.input::<String, String>("in").pipe("k", "v").try_at(1).unwrap_err().to_string();

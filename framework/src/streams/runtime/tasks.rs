@@ -241,12 +241,14 @@ fn bytes_of(record: &Incoming) -> u64 {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use bytes::Bytes;
     use klamm_client::testing::FakeBroker;
     use klamm_client::{Headers, TopicPartition};
     use tokio::sync::{mpsc as async_mpsc, watch};
 
+    use super::super::failing::AfterFailure;
     use super::super::outbox::{ChangelogOffsets, Outgoing};
     use super::super::shared::{Route, Shared};
     use super::super::start::shared;
@@ -354,7 +356,9 @@ mod tests {
     /// It ended the application, though that was to go on without the task.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_store_that_cannot_be_written_while_it_is_restored_is_a_failure_of_its_task() {
-        let restart = |config: StreamsConfig| config.on_task_failure(|failure| failure.restart());
+        let restart = |config: StreamsConfig| {
+            config.on_task_failure(|_| AfterFailure::RestartTask(Duration::from_secs(1)))
+        };
         let (mut worker, mut requests, mut told) = worker(restart).await;
         let shared = Arc::clone(&worker.links.shared);
         shared.starting.store(1, Ordering::Release);
