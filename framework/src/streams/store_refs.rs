@@ -42,7 +42,7 @@ pub struct VersionedStoreRef<K, V> {
 }
 
 /// The rows of a global table, which every processor may read: given by
-/// [`GlobalKTable::store`](crate::streams::GlobalKTable::rows).
+/// [`GlobalKTable::store`](crate::streams::GlobalKTable::store).
 pub struct GlobalStoreRef<K, V> {
     pub(crate) topic: Arc<str>,
     types: PhantomData<fn() -> (K, V)>,
