@@ -128,7 +128,7 @@ fn certain(told: &BTreeMap<&'static str, Told>) -> usize {
     told.iter().filter(|(topic, _)| **topic != OF_FOREIGN_ROWS).map(|(_, rows)| rows.len()).sum()
 }
 
-/// What is told of the records by the test driver; how much of it after each turn, and what is the last of foreign rows.
+/// What the test driver tells of the records; how much of it after each turn, and what is the last of foreign rows.
 fn wanted(records: &[Fed]) -> (BTreeMap<&'static str, Told>, Vec<(usize, LastOfKeys)>) {
     let driver = TopologyTestDriver::new(topology());
     let (mut told, mut turns): (BTreeMap<_, Told>, _) = (BTreeMap::new(), Vec::new());
