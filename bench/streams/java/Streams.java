@@ -22,8 +22,18 @@ public class Streams {
     static final AtomicLong COUNT = new AtomicLong();
     static final int PARTITIONS = 4;
 
-    public static void main(String[] a) throws Exception {
-        if (a[0].equals("restore")) { restore(a); return; }
+    public static void main(String[] a) {
+        try {
+            if (a[0].equals("restore")) restore(a);
+            else run(a);
+        } catch (Throwable e) {
+            // Its threads would go on, and whoever waits for the figures with them.
+            e.printStackTrace();
+            Runtime.getRuntime().halt(1);
+        }
+    }
+
+    static void run(String[] a) throws Exception {
         if (a.length != 7) throw new IllegalArgumentException("usage: HOST:PORT WORK GUARANTEE CACHE-BYTES TOPICS STEPS COMMIT-INTERVAL-MS");
         String work = a[1], application = "java-" + work + "-" + ProcessHandle.current().pid(), out = application + "-out";
         Properties p = new Properties();

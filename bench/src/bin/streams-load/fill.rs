@@ -40,7 +40,9 @@ pub(crate) async fn all(bootstrap: &str) -> Result<()> {
         if there.iter().any(|known| *known.name == *topic) {
             continue;
         }
-        client.admin().create_topics(&[NewTopic::new(topic).partitions(PARTITIONS)]).await?;
+        // The records are as old as their timestamps: a broker deletes them within a quarter of an hour otherwise.
+        let kept = NewTopic::new(topic).partitions(PARTITIONS).config("retention.ms", "-1");
+        client.admin().create_topics(&[kept]).await?;
         let producer = client.producer().batch_bytes(BATCH_BYTES).linger(Duration::from_millis(5)).build()?;
         fill(&producer, topic, rows).await?;
         producer.flush().await?;
