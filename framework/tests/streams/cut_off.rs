@@ -80,11 +80,12 @@ async fn is_right(app: &StreamsApp, rows: &BTreeMap<String, String>, exactly_onc
     assert_eq!(found, kinds);
 }
 
-/// The manifest first: whatever it names is there, or the copy is no state that a kill leaves.
+/// The manifest first: whatever it names is there, or the copy is no state that a kill leaves. Nothing where the task
+/// has not begun yet.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(from).unwrap().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let Ok(files) = std::fs::read_dir(from) else { return };
+    let mut files: Vec<PathBuf> = files.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort_by_key(|file| file.extension().is_some_and(|extension| extension == "sst"));
     for file in files {
         let name = file.file_name().unwrap();

@@ -208,8 +208,9 @@ impl StreamsApp {
         lag::lag(&self.shared).await
     }
 
-    /// Waits until the instance runs and [`lag`](Self::lag) is zero, committing meanwhile. Bring your own timeout:
-    /// inputs that grow faster than they are processed keep it waiting.
+    /// Waits until the instance runs, whatever tasks it has, and [`lag`](Self::lag) is zero, committing meanwhile.
+    /// Bring your own timeout: inputs that grow faster than they are processed keep it waiting, as does a task that
+    /// fails again and again.
     ///
     /// # Errors
     /// The application ends, or the cluster cannot be asked.

@@ -15,7 +15,6 @@ use super::rewind::{self, Rewound};
 use super::shared::{Command, Flow, Route, Shared, lock};
 use super::silence::Silences;
 use super::spread::least_busy;
-use super::state::AppState;
 use crate::streams::incoming::{Incoming, IncomingBatch};
 use crate::streams::task::TaskId;
 
@@ -182,6 +181,7 @@ impl RebalanceListener for Rebalances {
         // Before the tasks can be seen: whoever sees them running may rely on them.
         let new = new.into_iter().filter(|task| !routes.tasks.contains_key(task)).collect::<Vec<_>>();
         shared.starting.fetch_add(new.len(), Ordering::AcqRel);
+        shared.is_without.store(false, Ordering::Release);
         shared.settle();
         for task in new {
             let worker = least_busy(&routes.tasks, &shared.workers.staying());
@@ -227,13 +227,8 @@ impl Rebalances {
     async fn give_up(&self, partitions: &[TopicPartition], commit: bool) {
         let Some(shared) = self.shared.upgrade() else { return };
         tracing::info!(application = %shared.group(), partitions = partitions.len(), commit, "partitions given up");
-        shared.state.send_if_modified(|state| {
-            let running = *state == AppState::Running;
-            if running {
-                *state = AppState::Rebalancing;
-            }
-            running
-        });
+        shared.is_without.store(true, Ordering::Release);
+        shared.settle();
         let mut by_worker: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
         {
             let mut routes = shared.routes();

@@ -62,6 +62,8 @@ pub(super) struct Shared {
     pub(super) consumer: watch::Sender<Option<ConsumerHandle>>,
     /// Tasks that are assigned and do not process yet: to be made, or restoring.
     pub(super) starting: AtomicUsize,
+    /// Partitions were given up, and the group has not said yet which it has instead.
+    pub(super) is_without: AtomicBool,
     pub(super) processed: AtomicU64,
     pub(super) restored: AtomicU64,
     pub(super) commits: AtomicU64,
@@ -241,7 +243,7 @@ impl Shared {
 
     /// Recomputes whether the application runs or still rebalances.
     pub(super) fn settle(&self) {
-        let starting = self.starting.load(Ordering::Acquire) > 0;
+        let starting = self.starting.load(Ordering::Acquire) > 0 || self.is_without.load(Ordering::Acquire);
         self.state.send_if_modified(|state| {
             let next = match *state {
                 AppState::Rebalancing | AppState::Running if starting => AppState::Rebalancing,

@@ -253,6 +253,7 @@ pub(super) fn shared(
         close: watch::Sender::new(false),
         consumer: watch::Sender::new(None),
         starting: AtomicUsize::new(0),
+        is_without: AtomicBool::new(false),
         processed: AtomicU64::new(0),
         restored: AtomicU64::new(0),
         commits: AtomicU64::new(0),

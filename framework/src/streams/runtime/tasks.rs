@@ -245,11 +245,12 @@ mod tests {
 
     use bytes::Bytes;
     use klamm_client::testing::FakeBroker;
-    use klamm_client::{Headers, TopicPartition};
+    use klamm_client::{Headers, RebalanceListener, TopicPartition};
     use tokio::sync::{mpsc as async_mpsc, watch};
 
     use super::super::failing::AfterFailure;
     use super::super::outbox::{ChangelogOffsets, Outgoing};
+    use super::super::pump::Rebalances;
     use super::super::shared::{Route, Shared};
     use super::super::start::shared;
     use super::super::worker::WorkerLinks;
@@ -379,5 +380,19 @@ mod tests {
             }
         };
         assert_eq!((lost.tasks, lost.wait.as_secs()), (vec![(TASK, 1)], 1));
+    }
+
+    /// A task that waited to begin again was given up: the instance said that it ran, without any.
+    #[tokio::test]
+    async fn between_what_was_given_up_and_what_is_assigned_it_does_not_run() {
+        let (mut worker, _requests, _told) = worker(|config| config).await;
+        let shared = Arc::clone(&worker.links.shared);
+        shared.starting.store(1, Ordering::Release);
+        worker.assign(TASK, 1, vec![flow(&shared, 1)]).unwrap();
+        let rebalances = Rebalances { shared: Arc::downgrade(&shared) };
+        rebalances.revoked(&[]).await;
+        worker.revoke(&[TASK], true).unwrap();
+        shared.settle();
+        assert_eq!(*shared.state.borrow(), AppState::Rebalancing);
     }
 }
