@@ -6,6 +6,7 @@ use proc_macro::TokenStream;
 mod headers;
 mod listener;
 mod record;
+mod schemas;
 mod serde_derives;
 mod test;
 

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "testing")]
 mod acknowledging;
+#[cfg(all(feature = "testing", feature = "asyncapi"))]
+mod asyncapi;
 #[cfg(feature = "testing")]
 mod batches;
 #[cfg(feature = "testing")]

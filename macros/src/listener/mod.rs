@@ -17,6 +17,8 @@ use attributes::{Attributes, Manual, Subscription};
 use signature::Signature;
 pub(crate) use values::duration_ms;
 
+use crate::schemas;
+
 pub(crate) fn expand(attributes: TokenStream, function: TokenStream) -> TokenStream {
     let mut function: ItemFn = match syn::parse2(function.clone()) {
         Ok(function) => function,
@@ -30,13 +32,25 @@ pub(crate) fn expand(attributes: TokenStream, function: TokenStream) -> TokenStr
     // Every argument is a need of the handler, and nobody calls it with a list to get wrong.
     function.attrs.push(syn::parse_quote!(#[allow(clippy::too_many_arguments)]));
     match registration(attributes, &function) {
-        Ok(registration) => quote!(#header_names #function #registration),
+        Ok(registration) => {
+            let schemas = schemas::noted(types(&function));
+            quote!(#header_names #function #registration #schemas)
+        }
         Err(error) => {
             // The function stays, so that this error is the only one: whoever calls it still finds it.
             let error = error.into_compile_error();
             quote!(#error #header_names #function)
         }
     }
+}
+
+/// The types that the function takes and gives.
+fn types(function: &ItemFn) -> impl Iterator<Item = &syn::Type> {
+    let arguments = function.sig.inputs.iter().filter_map(|argument| match argument {
+        syn::FnArg::Typed(typed) => Some(&*typed.ty),
+        syn::FnArg::Receiver(_) => None,
+    });
+    arguments.chain(schemas::of_result(&function.sig.output))
 }
 
 fn registration(attributes: TokenStream, function: &ItemFn) -> Result<TokenStream> {
