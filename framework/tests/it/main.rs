@@ -10,6 +10,8 @@ mod asyncapi;
 #[cfg(feature = "testing")]
 mod batches;
 #[cfg(feature = "testing")]
+mod batches_across;
+#[cfg(feature = "testing")]
 mod budget;
 #[cfg(feature = "testing")]
 mod churn;
@@ -95,6 +97,8 @@ mod seen;
 mod sending;
 #[cfg(feature = "json")]
 mod serde_shapes;
+#[cfg(feature = "testing")]
+mod shared_transactions;
 #[cfg(all(feature = "testing", unix))]
 mod signals;
 mod starting;

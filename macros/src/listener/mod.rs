@@ -6,6 +6,7 @@ mod header;
 mod plain;
 mod signature;
 mod topic_names;
+mod transactional;
 mod values;
 
 use proc_macro2::TokenStream;
@@ -137,7 +138,7 @@ fn check(attributes: &Attributes, signature: &Signature<'_>, function: &ItemFn) 
 /// What transactions exclude.
 fn check_transactions(attributes: &Attributes, signature: &Signature<'_>, errors: &mut Vec<Error>) {
     let mut wrong = |span, message: &str| errors.push(Error::new(span, message));
-    if attributes.transactional.is_none() {
+    let Some(transactional) = &attributes.transactional else {
         if let Some(argument) = signature.tx {
             wrong(
                 argument,
@@ -145,6 +146,20 @@ fn check_transactions(attributes: &Attributes, signature: &Signature<'_>, errors
             );
         }
         return;
+    };
+    if transactional.shared.is_some() && signature.batch.is_some() {
+        wrong(
+            transactional.span,
+            "a batch is one transaction already: leave out `max` and `within`, and say how large it is, \
+             `batch(max = 100)`",
+        );
+    }
+    if let Some(batch) = attributes.batch.as_ref().filter(|batch| batch.across_partitions) {
+        wrong(
+            batch.span,
+            "`across_partitions` and `transactional` exclude one another: a transaction is of one partition, whose \
+             next owner ends it",
+        );
     }
     if let Some(ack) = &attributes.ack {
         wrong(
@@ -197,6 +212,9 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
     if let Some(batch) = &attributes.batch {
         let (max, wait) = (&batch.max, batch.wait_ms);
         calls.extend(quote!(.batch(#max, ::core::time::Duration::from_millis(#wait))));
+        if batch.across_partitions {
+            calls.extend(quote!(.batch_across_partitions()));
+        }
     }
     if let Some(policy) = &attributes.on_failure {
         // A path is the function that makes the policy; anything else is the policy.
@@ -209,8 +227,8 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
     if let Some(topic) = &attributes.send_to {
         calls.extend(quote!(.send_to(#topic)));
     }
-    if attributes.transactional.is_some() {
-        calls.extend(quote!(.transactional()));
+    if let Some(transactional) = &attributes.transactional {
+        calls.extend(transactional.calls());
     }
     for (name, argument) in &attributes.plain {
         let name = syn::Ident::new(name, proc_macro2::Span::call_site());
