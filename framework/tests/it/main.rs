@@ -36,6 +36,8 @@ mod failures;
 #[cfg(feature = "testing")]
 mod faults;
 #[cfg(feature = "testing")]
+mod gaps;
+#[cfg(feature = "testing")]
 mod health_attacks;
 #[cfg(all(
     feature = "bincode",
