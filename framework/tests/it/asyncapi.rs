@@ -66,7 +66,7 @@ struct Trace {
 }
 
 #[kafka_listener(topics = "orders", group = "billing")]
-async fn bill(_key: Key<String>, _order: klamm::serde::Json<Order>, _trace: Trace) {}
+async fn invoice_for(_key: Key<String>, _order: klamm::serde::Json<Order>, _trace: Trace) {}
 
 #[kafka_listener(topics = ["a", "b"], group = "bare", batch)]
 async fn bare(batch: Batch<(RecordMeta, Bare)>) {
@@ -101,7 +101,7 @@ fn app() -> App {
         .topic(NewTopic::new("declared"))
         .template::<String, Invoice>("invoices")
         .template::<(), klamm::serde::Json<Order>>("orders")
-        .listener(bill)
+        .listener(invoice_for)
         .listener(bare)
         .listener(audit)
         .listener(events)
@@ -128,10 +128,20 @@ async fn listeners_and_templates_are_operations_on_channels() {
     let names = |pointer: &str| at(pointer).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(
         names("/operations"),
-        ["answer", "audit", "bare-a", "bare-b", "bill", "events", "quote", "send-invoices", "send-orders"]
+        [
+            "answer",
+            "audit",
+            "bare-a",
+            "bare-b",
+            "events",
+            "invoice_for",
+            "quote",
+            "send-invoices",
+            "send-orders"
+        ]
     );
     let group = json!({ "type": "string", "enum": ["billing"] });
-    assert_eq!(at("/operations/bill/bindings/kafka/groupId"), group);
+    assert_eq!(at("/operations/invoice_for/bindings/kafka/groupId"), group);
     assert_eq!(at("/operations/send-invoices/action"), json!("send"));
     assert_eq!(at("/channels/pattern-audit-./address"), Tree::Null);
     assert!(names("/channels").contains(&"placed-by-property".to_owned()), "{:?}", names("/channels"));
@@ -228,17 +238,17 @@ async fn names_that_clash_stay_apart_and_odd_ones_are_made_plain() {
 
 #[klamm::test]
 async fn a_running_app_tells_the_listeners_that_it_has_now(kit: TestKit) {
-    let app = kit.app().listener(bill).start().await;
+    let app = kit.app().listener(invoice_for).start().await;
     let operations = |app: &klamm::AppHandle| {
         let document = app.asyncapi();
         check(document.value());
         document.value()["operations"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
     };
-    assert_eq!(operations(&app), ["bill"]);
+    assert_eq!(operations(&app), ["invoice_for"]);
     app.registry().add(Listener::on("late").group("late").id("late").handle(audit)).await.unwrap();
-    assert_eq!(operations(&app), ["bill", "late"]);
+    assert_eq!(operations(&app), ["invoice_for", "late"]);
     app.registry().remove("late", Duration::from_secs(1)).await.unwrap();
-    assert_eq!(operations(&app), ["bill"]);
+    assert_eq!(operations(&app), ["invoice_for"]);
 }
 
 #[tokio::test]

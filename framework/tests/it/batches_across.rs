@@ -18,7 +18,7 @@ fn policy() -> FailurePolicy {
 }
 
 #[kafka_listener(topics = "t", group = "g", batch(max = 6, wait = "1s", across_partitions), on_failure = policy)]
-async fn each(batch: Batch<(RecordMeta, Value<String>)>, State(seen): State<Seen>) -> BatchOutcome {
+async fn each_across(batch: Batch<(RecordMeta, Value<String>)>, State(seen): State<Seen>) -> BatchOutcome {
     let places: Vec<_> =
         batch.iter().map(|(meta, _)| format!("{}:{}", meta.partition, meta.offset)).collect();
     seen.add(places.join(" "));
@@ -53,8 +53,8 @@ async fn committed(kit: &TestKit, partitions: i32) -> Vec<Option<i64>> {
 async fn one_batch_has_records_of_all_partitions(kit: TestKit) {
     fill(&kit, 3, &[(0, "a"), (1, "b"), (0, "c"), (2, "d")]).await;
     let seen = Seen::default();
-    let app = kit.app().state(seen.clone()).listener(each).start().await;
-    app.handled("each", 4).await;
+    let app = kit.app().state(seen.clone()).listener(each_across).start().await;
+    app.handled("each_across", 4).await;
     let [batch] = &seen.all()[..] else { panic!("{:?}", seen.all()) };
     let mut places: Vec<_> = batch.split(' ').collect();
     places.sort_unstable();
@@ -67,11 +67,11 @@ async fn one_batch_has_records_of_all_partitions(kit: TestKit) {
 async fn what_fails_comes_again_and_holds_up_its_own_partition_alone(kit: TestKit) {
     fill(&kit, 3, &[(0, "always"), (0, "a"), (1, "b"), (1, "once"), (2, "panic"), (2, "c")]).await;
     let seen = Seen::default();
-    let app = kit.app().state(seen.clone()).listener(each).start().await;
+    let app = kit.app().state(seen.clone()).listener(each_across).start().await;
     until(|| seen.all().len() == 1).await;
     // New records of partitions with a retry wait behind it.
     kit.send_to("t", 1, "k", "late").await;
-    app.handled("each", 7).await;
+    app.handled("each_across", 7).await;
     let all = seen.all();
     let sorted = |batch: &str| {
         let mut places: Vec<_> = batch.split(' ').map(str::to_owned).collect();
@@ -174,6 +174,7 @@ async fn acknowledging_by_hand_is_about_all_partitions(kit: TestKit) {
     assert_eq!(kit.topic("t-dlt").values::<String>().await, Vec::<String>::new());
 }
 
+#[allow(clippy::disallowed_methods)] // A user's own task.
 async fn kept(batch: Batch<Value<String>>, ack: Ack, State(seen): State<Seen>) {
     tokio::spawn(async move {
         sleep(Duration::from_secs(3)).await;
@@ -200,7 +201,7 @@ async fn an_acknowledgement_that_is_kept_holds_up_the_drain_of_all_partitions(ki
 async fn cut_connections_and_refused_commits_lose_nothing(kit: TestKit) {
     kit.create_topic("t", 5).await;
     let seen = Seen::default();
-    let app = kit.app().state(seen.clone()).listener(each).start().await;
+    let app = kit.app().state(seen.clone()).listener(each_across).start().await;
     for round in 0..10 {
         for partition in 0..5 {
             kit.send_to("t", partition, "k", if round == partition { "once" } else { "x" }).await;
@@ -212,7 +213,7 @@ async fn cut_connections_and_refused_commits_lose_nothing(kit: TestKit) {
         }
         sleep(Duration::from_millis(700)).await;
     }
-    app.handled("each", 50).await;
+    app.handled("each_across", 50).await;
     assert!(app.stop().await.is_clean());
     assert_eq!(committed(&kit, 5).await, vec![Some(10); 5]);
     let handled: usize = seen.all().iter().map(|batch| batch.split(' ').count()).sum();

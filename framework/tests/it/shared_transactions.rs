@@ -139,15 +139,15 @@ async fn a_drain_commits_what_was_begun_and_begins_no_more(kit: TestKit) {
 }
 
 #[kafka_listener(topics = "in", group = "g", transactional(max = 10, within = "1s", id_prefix = "eu-"))]
-async fn annotated(Value(text): Value<String>, tx: Tx) -> Result<(), BoxError> {
+async fn shares_by_attribute(Value(text): Value<String>, tx: Tx) -> Result<(), BoxError> {
     Ok(tx.send("out", "k", text).await?)
 }
 
 #[klamm::test(needs_paused_clock)]
 async fn the_attribute_shares_transactions_and_names_them(kit: TestKit) {
     fill(&kit, &["0", "1", "2"]).await;
-    let app = kit.app().listener(annotated).start().await;
-    app.handled("annotated", 3).await;
+    let app = kit.app().listener(shares_by_attribute).start().await;
+    app.handled("shares_by_attribute", 3).await;
     assert_eq!(ended(&kit), 1);
     let listed = kit.client().admin().list_transactions(&TransactionFilter::new()).await.unwrap();
     let ids: Vec<_> = listed.iter().map(|listed| &*listed.transactional_id).collect();
