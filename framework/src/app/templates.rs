@@ -16,7 +16,9 @@ pub(super) struct DeclaredTemplate {
     pub(super) type_id: TypeId,
     pub(super) type_name: &'static str,
     pub(super) topic: Arc<str>,
+    #[cfg_attr(not(feature = "asyncapi"), expect(dead_code, reason = "documents about an app read it"))]
     pub(super) keys: Vec<Payload>,
+    #[cfg_attr(not(feature = "asyncapi"), expect(dead_code, reason = "documents about an app read it"))]
     pub(super) values: Vec<Payload>,
     insert: fn(&Producer, Arc<str>, &mut States),
 }

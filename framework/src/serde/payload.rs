@@ -8,6 +8,7 @@ use super::{DefaultSerde, Serde};
 /// ([`Needs::value`](crate::listener::Needs::value)), for documents about an app.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
+#[cfg_attr(not(feature = "asyncapi"), expect(dead_code, reason = "documents about an app read it"))]
 pub struct Payload {
     pub(crate) type_id: TypeId,
     pub(crate) type_name: &'static str,
@@ -20,6 +21,7 @@ pub struct Payload {
 
 /// A schema that is a text of its own.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "asyncapi"), expect(dead_code, reason = "documents about an app read it"))]
 pub(crate) struct SchemaText {
     /// The media type of the schema.
     pub(crate) format: &'static str,

@@ -125,6 +125,7 @@ pub(crate) struct Reads {
 
 /// A header that a handler reads.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "asyncapi"), expect(dead_code, reason = "documents about an app read it"))]
 pub(crate) struct HeaderField {
     pub(crate) name: &'static str,
     /// What JSON Schema calls it.
