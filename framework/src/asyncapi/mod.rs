@@ -14,13 +14,14 @@
 //!     println!("{} cents", order.cents);
 //! }
 //!
-//! # futures::executor::block_on(async {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), klamm::app::StartError> {
 //! let app = App::new("127.0.0.1:9092").info("billing", "1.4.0").listener(bill);
 //! let document = app.asyncapi().await?; // asks no broker
 //! let groups = document.value().pointer("/operations/bill/bindings/kafka/groupId/enum");
 //! assert_eq!(groups, Some(&serde_json::json!(["billing"])));
-//! # Ok::<(), klamm::app::StartError>(())
-//! # }).unwrap();
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! | Of the app | In the document |
