@@ -64,12 +64,13 @@
 //! | `streams` | feature `streams`: the typed streams DSL with RocksDB stores (`streams-core`: in memory only) |
 //! | [`trace`] | which trace a record belongs to, from its headers into those of what is sent |
 //! | `http` | feature `axum`: pages for probes and scrapes |
+//! | `asyncapi` | feature `asyncapi`: a document of what an app reads and writes |
 //! | [`client`] | the client underneath: producer, consumer, admin |
 //!
 //! Features: `macros` and `json` are on by default; `bincode`, `postcard`, `msgpack`, `avro`, `protobuf` and
 //! `json-schema` add formats, `schema-registry` the client of one; `embedded` adds the in-process broker, `axum` pages
-//! for probes (`http`), `queries` the way of streams to other instances' stores, `opentelemetry` the traces that
-//! records come from.
+//! for probes (`http`), `asyncapi` a document of an app, `queries` the way of streams to other instances' stores,
+//! `opentelemetry` the traces that records come from.
 
 // On docs.rs, which builds with nightly, every item says which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -84,6 +85,8 @@ extern crate self as klamm;
 #[allow(missing_docs, missing_debug_implementations)]
 pub mod __private;
 pub mod app;
+#[cfg(feature = "asyncapi")]
+pub mod asyncapi;
 pub mod dead_letters;
 mod error;
 #[cfg(feature = "axum")]

@@ -11,6 +11,8 @@ pub use inventory;
 pub use serde;
 
 pub use crate::app::Declared;
+#[cfg(feature = "asyncapi")]
+pub use crate::asyncapi::{DeclaredSchemas, HasNoSchema, HasSchema, SchemaOf};
 use crate::listener::{
     Answer, Answers, Batch, BatchDelivery, BatchOutcome, Call, Delivery, Erased, Failure, FromBatch,
     FromRecord, IntoBatchOutcome, IntoOutcome, Needs, Rejection, prepare_batch,
@@ -97,6 +99,7 @@ pub fn record_handler<A: Answers>(
     call: impl Fn(&Delivery<'_>) -> Result<Handling<A>, Rejection> + Send + Sync + 'static,
 ) -> Erased {
     let mut needs = Needs { answers: A::EVER, ..Needs::default() };
+    needs.reads.replies = A::payloads();
     add_needs(&mut needs);
     let call = move |delivery: &Delivery<'_>| call(delivery).map(|handling| handling.call);
     Erased { call: Call::Record(Arc::new(call)), needs, path: "" }

@@ -46,6 +46,7 @@ fn implementation(name: &Ident, headers: &[Header<'_>]) -> TokenStream {
     let read = headers.iter().map(Header::read_expression);
     let write = headers.iter().map(Header::write_statement);
     let names = headers.iter().map(|header| &header.name);
+    let needs = headers.iter().map(Header::need);
     quote! {
         impl ::klamm::serde::FromHeaders for #name {
             fn from_headers(
@@ -74,6 +75,11 @@ fn implementation(name: &Ident, headers: &[Header<'_>]) -> TokenStream {
             ) -> ::core::result::Result<Self, ::klamm::listener::Rejection> {
                 let read = <Self as ::klamm::serde::FromHeaders>::from_headers(&delivery.record().headers);
                 read.map_err(::core::convert::Into::into)
+            }
+
+            fn needs(needs: &mut ::klamm::listener::Needs) {
+                let _ = &needs;
+                #(#needs)*
             }
         }
     }
@@ -135,6 +141,12 @@ impl<'a> Header<'a> {
         quote!(#field: ::klamm::serde::header::#method(headers, #name, #form)?)
     }
 
+    /// For documents about the app.
+    fn need(&self) -> TokenStream {
+        let (name, kind, is_required) = (&self.name, kind_of(self.value), self.count == Count::One);
+        quote!(needs.header(#name, #kind, #is_required);)
+    }
+
     fn write_statement(&self) -> TokenStream {
         let (field, name, form) = (self.field, &self.name, self.form());
         match self.count {
@@ -183,6 +195,18 @@ fn counted(ty: &Type) -> (Count, &Type) {
         }
     }
     (Count::One, ty)
+}
+
+/// What JSON Schema calls a type.
+fn kind_of(ty: &Type) -> &'static str {
+    let Type::Path(path) = ty else { return "string" };
+    let Some(last) = path.path.segments.last() else { return "string" };
+    match last.ident.to_string().as_str() {
+        "bool" => "boolean",
+        "f32" | "f64" => "number",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "u8" | "u16" | "u32" | "u64" | "u128" => "integer",
+        _ => "string",
+    }
 }
 
 fn argument_of<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {

@@ -6,6 +6,7 @@ use proc_macro::TokenStream;
 mod headers;
 mod listener;
 mod record;
+mod schemas;
 mod serde_derives;
 mod test;
 
@@ -27,6 +28,7 @@ mod test;
 /// | `ack = record`, `batch`, `manual`, or an `AckPolicy` | when offsets are committed | `batch` |
 /// | `dispatch = by_partition`, `by_key`, `unordered` | which records wait for one another | `by_partition` |
 /// | `batch`, `batch(max = 500, wait = "50ms")` | for a function that takes a `Batch<T>` first | |
+/// | `batch(.., across_partitions)` | one batch may hold records of several partitions | of one |
 /// | `on_failure = patient` | a function or an expression that makes a `FailurePolicy` | `FailurePolicy::default()` |
 /// | `send_to = "quotes"` | the topic of a function's `Reply<T>` | the one that the request names |
 /// | `offset_reset = earliest`, `latest`, `none`, an `OffsetReset` | where a new group begins | `earliest` |
@@ -35,6 +37,8 @@ mod test;
 /// | `intercept = OfTenant("a")` | a `ListenInterceptor` | none but the app's |
 /// | `isolation = read_committed`, `read_uncommitted` | which records of transactions it sees | `read_committed` |
 /// | `transactional` | what is sent with a `Tx`, the reply and the offset are committed together | not |
+/// | `transactional(max = 100, within = "50ms")` | records that wait share a transaction | each its own |
+/// | `transactional(id_prefix = "eu-")` | what transactional ids begin with | the group |
 /// | `transaction_timeout = "60s"` | how long that may take | 60 s |
 /// | `revoke_deadline = "10s"` | how long handlers may finish when their partition goes | 10 s |
 /// | `idle_after = "5m"` | when it counts as idle, and tells so as an event | never |

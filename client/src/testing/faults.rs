@@ -9,7 +9,7 @@ use klamm_protocol::ApiKey;
 use super::received::{APIS, SeenRequest};
 use super::script::{Answer, Target};
 use super::through::pass_through;
-use super::watched::{SeenCommit, Watched};
+use super::watched::{SeenCommit, SeenFetch, Watched};
 use crate::runtime::{Listener, Net, Stream, Tasks};
 
 /// How much may be on its way between the client and the script.
@@ -119,6 +119,14 @@ impl FaultyNet {
     /// broker took them; the newest 100,000 of all groups are kept.
     pub fn commits(&self, group: &str) -> Vec<SeenCommit> {
         self.watched().commits(group)
+    }
+
+    /// Where consumers asked for records, in order. Within a fetch session only what changed is named: a consumer that
+    /// waits at an offset asks for it once. Told from the newest requests, of which 10,000 of all APIs are kept.
+    pub fn fetches(&self, topic: &str) -> Vec<SeenFetch> {
+        let mut fetches = self.watched().fetches();
+        fetches.retain(|fetch| *fetch.partition.topic == *topic);
+        fetches
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {

@@ -77,4 +77,4 @@ pub use faults::FaultyNet;
 pub use klamm_protocol::records::{OwnedRecord, RecordBatch};
 pub use received::SeenRequest;
 pub use script::{Answer, Exchange, Tamper, Target};
-pub use watched::SeenCommit;
+pub use watched::{SeenCommit, SeenFetch};

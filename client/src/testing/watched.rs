@@ -30,6 +30,18 @@ pub struct SeenCommit {
     pub at: Instant,
 }
 
+/// Where somebody asked for records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SeenFetch {
+    /// Of which partition.
+    pub partition: TopicPartition,
+    /// From which offset on.
+    pub offset: i64,
+    /// When it was asked for.
+    pub at: Instant,
+}
+
 /// Of a topic, if it is known: partitions with offsets.
 type Offsets = (Option<Arc<str>>, Vec<(i32, i64)>);
 
@@ -127,6 +139,23 @@ impl Watched {
     pub(super) fn commits(&self, group: &str) -> Vec<SeenCommit> {
         let of_group = self.commits.iter().filter(|(of, _)| **of == *group);
         of_group.map(|(_, commit)| commit.clone()).collect()
+    }
+
+    /// Where records were asked for, in order, as far as the requests are kept.
+    pub(super) fn fetches(&self) -> Vec<SeenFetch> {
+        let mut fetches = Vec::new();
+        for seen in self.seen.newest(ApiKey::Fetch) {
+            let Ok(request) = seen.decode::<FetchRequest>() else { continue };
+            for topic in &request.topics {
+                let Some(name) = self.name(&topic.topic, topic.topic_id) else { continue };
+                fetches.extend(topic.partitions.iter().map(|part| SeenFetch {
+                    partition: TopicPartition::new(Arc::clone(&name), part.partition),
+                    offset: part.fetch_offset,
+                    at: seen.at,
+                }));
+            }
+        }
+        fetches
     }
 
     /// The answer to a request that is refused as a whole, with its length; `None` if it has none.

@@ -111,7 +111,7 @@ fn of_numbers(settings: &Settings) -> [Wrong; 9] {
 }
 
 /// With the handler, and what is set for it.
-fn of_handler(listener: &Listener) -> [Wrong; 6] {
+fn of_handler(listener: &Listener) -> [Wrong; 8] {
     let (settings, of_batches) = (&listener.settings, matches!(listener.call, Call::Batch(_)));
     [
         (
@@ -136,6 +136,16 @@ fn of_handler(listener: &Listener) -> [Wrong; 6] {
             "it has a batch size, but its handler takes one record at a time: take a `Batch<T>` as the first argument",
         ),
         (
+            settings.batches_across && !of_batches,
+            "it has batch_across_partitions, but its handler takes one record at a time: take a `Batch<T>` as the \
+             first argument",
+        ),
+        (
+            settings.batches_across && settings.transactional,
+            "it has batch_across_partitions, and is transactional: a transaction is of one partition, whose next owner \
+             ends it",
+        ),
+        (
             of_batches && !settings.dispatch.is_by_partition(),
             "batches are formed by partition; another dispatch would make them one record long",
         ),
@@ -143,7 +153,7 @@ fn of_handler(listener: &Listener) -> [Wrong; 6] {
 }
 
 /// With transactions.
-fn of_transactions(listener: &Listener) -> [Wrong; 6] {
+fn of_transactions(listener: &Listener) -> [Wrong; 10] {
     let settings = &listener.settings;
     [
         (
@@ -171,6 +181,26 @@ fn of_transactions(listener: &Listener) -> [Wrong; 6] {
         (
             settings.transaction_timeout.is_some_and(|timeout| timeout.is_zero()),
             "a transaction_timeout of 0 would end every transaction at once",
+        ),
+        (
+            settings.shared_transaction.is_some_and(|shared| shared.most == 0),
+            "transactions shared by 0 records would never be begun",
+        ),
+        (
+            settings.shared_transaction.is_some() && matches!(listener.call, Call::Batch(_)),
+            "it has shared transactions, and its handler takes a batch: that is one transaction without them; say how \
+             large it is with `batch`",
+        ),
+        (
+            settings
+                .shared_transaction
+                .is_some_and(|shared| Some(shared.within) >= settings.transaction_timeout)
+                && settings.transaction_timeout.is_some(),
+            "its shared transactions take records for longer than its transaction_timeout lets them be open",
+        ),
+        (
+            !settings.transactional_id_prefix.is_empty() && !settings.transactional,
+            "it has a transactional_id_prefix, but it is not transactional: call `transactional()`",
         ),
     ]
 }

@@ -236,6 +236,10 @@ pub enum RunError {
     /// The handlers of SIGTERM and SIGINT could not be set.
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
+    /// The app's [document](crate::asyncapi), which the environment asked for, could not be printed.
+    #[cfg(feature = "asyncapi")]
+    #[error("cannot print the app's AsyncAPI document: {0}")]
+    Document(#[source] io::Error),
     /// A listener stopped by itself. The others were drained.
     #[error("listener `{listener}` stopped: {failure}")]
     Listener {

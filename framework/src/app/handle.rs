@@ -60,6 +60,11 @@ impl AppHandle {
         self.registry.book.lines().into_iter().filter_map(|line| line.handle)
     }
 
+    #[cfg(feature = "asyncapi")]
+    pub(super) fn running(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The listeners by their ids: to start, stop, add, resize and take out some while the app runs.
     pub fn registry(&self) -> ListenerRegistry {
         ListenerRegistry::of(&self.registry)

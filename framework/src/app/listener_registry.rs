@@ -57,6 +57,12 @@ impl ListenerRegistry {
         Health::of(&self.book)
     }
 
+    /// As [`AppHandle::asyncapi`](crate::AppHandle::asyncapi); `None` when the app is gone.
+    #[cfg(feature = "asyncapi")]
+    pub fn asyncapi(&self) -> Option<crate::asyncapi::AsyncApi> {
+        Some(self.running.upgrade()?.asyncapi())
+    }
+
     /// Starts a listener that does not run, and waits until its group has given it partitions. One that runs goes on.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ mod assigned;
 mod book;
 mod check;
 mod configured;
+#[cfg(feature = "asyncapi")]
+mod documented;
 mod error;
 mod handle;
 mod health;
@@ -87,6 +89,17 @@ pub struct App {
     sequence: Option<Sequence>,
     interceptors: Interceptors,
     events: EventHub,
+    #[cfg(feature = "asyncapi")]
+    described: documented::Described,
+}
+
+/// An app that is checked, and not connected yet.
+struct Prepared {
+    cluster: Cluster,
+    listeners: Vec<Listener>,
+    rules: Rules,
+    #[cfg(feature = "asyncapi")]
+    described: documented::Described,
 }
 
 enum Cluster {
@@ -128,6 +141,8 @@ impl App {
             sequence: None,
             interceptors: Interceptors::default(),
             events: EventHub::default(),
+            #[cfg(feature = "asyncapi")]
+            described: documented::Described::new(),
         }
     }
 
@@ -288,7 +303,47 @@ impl App {
     /// The cluster does not answer, the parts do not fit together, a group or a topic refuses a listener, or the groups
     /// take longer than [`start_deadline`](Self::start_deadline); see [`StartError`].
     pub async fn start(self) -> Result<AppHandle, StartError> {
-        let Self { cluster, states, listeners, rng, interceptors, mut properties, .. } = self;
+        let (rng, topics, hub) = (Arc::clone(&self.rng), self.topics.clone(), self.events.clone());
+        let (start_deadline, drain_deadline) = (self.start_deadline, self.drain_deadline);
+        let sequence = self.sequence.clone();
+        let prepared = self.prepare().await?;
+        let (mut rules, listeners) = (prepared.rules, prepared.listeners);
+        let client = match prepared.cluster {
+            Cluster::Client(client) => client,
+            Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
+        };
+        let differences = topics::declare(&client, &topics).await?;
+        topics::make_retry_topics(&client, &listeners).await?;
+        let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
+        templates::make(&rules.templates, &producer, &mut rules.states);
+        let (states, serdes, events) = (rules.states.clone(), rules.states.serdes(), hub.source());
+        let dead_letter_topics = Arc::clone(&rules.dead_letter_topics);
+        let surroundings =
+            Surroundings { producer: producer.clone(), dead_letter_topics, states, rng, events: hub };
+        let registry = Registry::new(client, rules, start_deadline, surroundings);
+        #[cfg(feature = "asyncapi")]
+        let registry = registry.described(prepared.described);
+        let registry = Arc::new(registry);
+        let app = AppHandle::new(Arc::clone(&registry), producer, differences, serdes, events);
+        match registry.begin_all(listeners).await {
+            Ok(()) => {}
+            Err(error) => {
+                // Not half an app: what runs already leaves its group again.
+                app.shutdown(Duration::ZERO).await;
+                return Err(error);
+            }
+        }
+        if let Some(sequence) = sequence {
+            let book = Arc::clone(&registry.book);
+            let follow = sequence.follow(Arc::downgrade(&registry), book, drain_deadline);
+            registry.tasks.spawn("listener sequence", follow);
+        }
+        Ok(app)
+    }
+
+    /// Replaces the placeholders and checks that the parts fit together. Nothing is connected.
+    async fn prepare(self) -> Result<Prepared, StartError> {
+        let Self { cluster, states, listeners, interceptors, mut properties, .. } = self;
         if let Some(error) = self.errors.into_iter().next() {
             return Err(error);
         }
@@ -298,13 +353,12 @@ impl App {
                 Err(source) => return Err(StartError::PropertiesFile { path, source }),
             }
         }
-        let dead_letter_topics = Arc::new(DeadLetterTopics::default());
         let mut rules = Rules {
             properties,
             interceptors,
             states,
             templates: self.templates,
-            dead_letter_topics: Arc::clone(&dead_letter_topics),
+            dead_letter_topics: Arc::new(DeadLetterTopics::default()),
         };
         rules.configure_templates()?;
         let mut listeners = listeners
@@ -315,33 +369,22 @@ impl App {
             sequence.prepare(&mut listeners)?;
         }
         rules.check(&listeners)?;
-        let client = match cluster {
-            Cluster::Client(client) => client,
-            Cluster::Bootstrap(bootstrap) => Client::connect(bootstrap).await.map_err(StartError::Connect)?,
+        #[cfg(feature = "asyncapi")]
+        let described = documented::Described {
+            bootstrap: match &cluster {
+                Cluster::Bootstrap(bootstrap) => bootstrap.clone(),
+                Cluster::Client(_) => String::new(),
+            },
+            topics: self.topics,
+            ..self.described
         };
-        let differences = topics::declare(&client, &self.topics).await?;
-        topics::make_retry_topics(&client, &listeners).await?;
-        let producer = client.producer().build().map_err(|error| StartError::Connect(error.into()))?;
-        templates::make(&rules.templates, &producer, &mut rules.states);
-        let (states, serdes, events) = (rules.states.clone(), rules.states.serdes(), self.events.source());
-        let surroundings =
-            Surroundings { producer: producer.clone(), dead_letter_topics, states, rng, events: self.events };
-        let registry = Arc::new(Registry::new(client, rules, self.start_deadline, surroundings));
-        let app = AppHandle::new(Arc::clone(&registry), producer, differences, serdes, events);
-        match registry.begin_all(listeners).await {
-            Ok(()) => {}
-            Err(error) => {
-                // Not half an app: what runs already leaves its group again.
-                app.shutdown(Duration::ZERO).await;
-                return Err(error);
-            }
-        }
-        if let Some(sequence) = self.sequence {
-            let book = Arc::clone(&registry.book);
-            let follow = sequence.follow(Arc::downgrade(&registry), book, self.drain_deadline);
-            registry.tasks.spawn("listener sequence", follow);
-        }
-        Ok(app)
+        Ok(Prepared {
+            cluster,
+            listeners,
+            rules,
+            #[cfg(feature = "asyncapi")]
+            described,
+        })
     }
 
     /// Starts, and runs until SIGTERM, SIGINT (Ctrl-C) or the failure of a listener; then drains: begins nothing
@@ -357,6 +400,14 @@ impl App {
     }
 
     async fn run_to_the_end(self) -> Result<(), RunError> {
+        #[cfg(feature = "asyncapi")]
+        let Some(this) = self.or_document().await? else { return Ok(()) };
+        #[cfg(not(feature = "asyncapi"))]
+        let this = self;
+        this.run_till_stopped().await
+    }
+
+    async fn run_till_stopped(self) -> Result<(), RunError> {
         let drain_deadline = self.drain_deadline;
         let mut signals = signals::Signals::new().map_err(RunError::Signals)?;
         let app = self.start().await?;

@@ -28,6 +28,8 @@ pub(super) struct Registry {
     slots: Mutex<BTreeMap<Arc<str>, Slot>>,
     /// Who looks after running listeners, and after their order.
     pub(super) tasks: Tasks,
+    #[cfg(feature = "asyncapi")]
+    described: super::documented::Described,
 }
 
 /// A listener of the app, to be started.
@@ -56,7 +58,22 @@ impl Registry {
             surroundings: Mutex::new(Some(surroundings)),
             slots: Mutex::default(),
             tasks: Tasks::new(),
+            #[cfg(feature = "asyncapi")]
+            described: super::documented::Described::new(),
         }
+    }
+
+    /// With what the app's document says beside its listeners.
+    #[cfg(feature = "asyncapi")]
+    pub(super) fn described(self, described: super::documented::Described) -> Self {
+        Self { described, ..self }
+    }
+
+    /// The app's document, with the listeners that there are now.
+    #[cfg(feature = "asyncapi")]
+    pub(super) fn asyncapi(&self) -> crate::asyncapi::AsyncApi {
+        let listeners: Vec<_> = self.slots().values().map(|slot| slot.listener.clone()).collect();
+        self.described.document(&listeners, &self.rules.templates)
     }
 
     /// Takes a listener in that was checked.

@@ -7,7 +7,7 @@ use klamm_client::Producer;
 
 use super::StartError;
 use crate::listener::{States, is_legal};
-use crate::serde::DefaultSerde;
+use crate::serde::{DefaultSerde, Payload};
 use crate::template::Template;
 
 /// A template by its types: handlers take it by them.
@@ -16,13 +16,18 @@ pub(super) struct DeclaredTemplate {
     pub(super) type_id: TypeId,
     pub(super) type_name: &'static str,
     pub(super) topic: Arc<str>,
+    #[cfg_attr(not(feature = "asyncapi"), expect(dead_code, reason = "documents about an app read it"))]
+    pub(super) keys: Vec<Payload>,
+    #[cfg_attr(not(feature = "asyncapi"), expect(dead_code, reason = "documents about an app read it"))]
+    pub(super) values: Vec<Payload>,
     insert: fn(&Producer, Arc<str>, &mut States),
 }
 
 impl DeclaredTemplate {
     pub(super) fn new<K: DefaultSerde, V: DefaultSerde>(topic: Arc<str>) -> Self {
         let (type_id, type_name) = (TypeId::of::<Template<K, V>>(), type_name::<Template<K, V>>());
-        Self { type_id, type_name, topic, insert: insert::<K, V> }
+        let (keys, values) = (K::payloads(), V::payloads());
+        Self { type_id, type_name, topic, keys, values, insert: insert::<K, V> }
     }
 }
 

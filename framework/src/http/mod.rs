@@ -27,6 +27,8 @@ use axum::routing::get;
 use serde_json::{Value, json};
 
 use crate::app::{AppHandle, Health, ListenerHealth, ListenerRegistry, ListenerState};
+#[cfg(feature = "asyncapi")]
+use crate::asyncapi::AsyncApi;
 
 /// What Prometheus calls its text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -66,6 +68,24 @@ pub fn metrics<S: Clone + Send + Sync + 'static>(
     render: impl Fn() -> String + Clone + Send + Sync + 'static,
 ) -> Router<S> {
     Router::new().route("/metrics", get(async move || ([(CONTENT_TYPE, PROMETHEUS_TEXT)], render())))
+}
+
+/// Two pages with the app's [document](crate::asyncapi), as its listeners are when they are asked for (feature
+/// `asyncapi`): `/asyncapi.json`, and `/asyncapi` for people. They tell of topics, groups and types: merge them where
+/// those who may know reach them.
+#[cfg(feature = "asyncapi")]
+pub fn asyncapi<S: Clone + Send + Sync + 'static>(app: &AppHandle) -> Router<S> {
+    let page = |registry: ListenerRegistry, kind: &'static str, written: fn(&AsyncApi) -> String| {
+        get(async move || match registry.asyncapi() {
+            Some(document) => {
+                ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], written(&document)).into_response()
+            }
+            None => (StatusCode::SERVICE_UNAVAILABLE, "the app has ended\n").into_response(),
+        })
+    };
+    Router::new()
+        .route("/asyncapi.json", page(app.registry(), "application/json", AsyncApi::to_string))
+        .route("/asyncapi", page(app.registry(), "text/html; charset=utf-8", AsyncApi::page))
 }
 
 fn answer(health: &Health, is_well: bool, headers: &HeaderMap) -> Response {

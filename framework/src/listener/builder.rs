@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) dispatch: Dispatch,
     pub(crate) policy: FailurePolicy,
     pub(crate) batch: Option<BatchSize>,
+    /// Batches hold records of several partitions.
+    pub(crate) batches_across: bool,
     pub(crate) offset_reset: OffsetReset,
     pub(crate) commit_on_assign: CommitOnAssign,
     pub(crate) send_to: Option<Arc<str>>,
@@ -51,6 +53,10 @@ pub(crate) struct Settings {
     pub(crate) interceptors: Interceptors,
     pub(crate) transactional: bool,
     pub(crate) transaction_timeout: Option<Duration>,
+    /// Of a handler of single records; `None`: each has a transaction of its own.
+    pub(crate) shared_transaction: Option<SharedTransaction>,
+    /// What stands before the group in the names of transactions.
+    pub(crate) transactional_id_prefix: Arc<str>,
     pub(crate) isolation: IsolationLevel,
     pub(crate) idle_after: Option<Duration>,
     pub(crate) slow_after: Duration,
@@ -62,10 +68,13 @@ pub(crate) struct Settings {
 impl Settings {
     /// How many records go to the handler at once.
     pub(crate) fn batching(&self) -> Batching {
-        self.batch.map_or(Batching { most: 1, wait: Duration::ZERO }, |BatchSize { most, wait }| Batching {
-            most,
-            wait,
-        })
+        match (self.batch, self.shared_transaction) {
+            (Some(BatchSize { most, wait }), _) => Batching { most, wait, across: self.batches_across },
+            (None, Some(SharedTransaction { most, .. })) => {
+                Batching { most, wait: Duration::ZERO, across: false }
+            }
+            (None, None) => Batching { most: 1, wait: Duration::ZERO, across: false },
+        }
     }
 }
 
@@ -88,6 +97,13 @@ pub enum CommitOnAssign {
 pub(crate) struct BatchSize {
     pub(crate) most: usize,
     pub(crate) wait: Duration,
+}
+
+/// How many records share a transaction at most, and after how long it takes no further one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SharedTransaction {
+    pub(crate) most: usize,
+    pub(crate) within: Duration,
 }
 
 /// When offsets are committed. Whatever the policy, a commit never passes the lowest
@@ -236,6 +252,7 @@ fn settings(topics: Topics) -> Settings {
         dispatch: Dispatch::default(),
         policy: FailurePolicy::default(),
         batch: None,
+        batches_across: false,
         offset_reset: OffsetReset::Earliest,
         commit_on_assign: CommitOnAssign::default(),
         send_to: None,
@@ -244,6 +261,8 @@ fn settings(topics: Topics) -> Settings {
         interceptors: Interceptors::default(),
         transactional: false,
         transaction_timeout: None,
+        shared_transaction: None,
+        transactional_id_prefix: "".into(),
         isolation: IsolationLevel::ReadCommitted,
         idle_after: None,
         slow_after: DEFAULT_SLOW_AFTER,
@@ -352,6 +371,19 @@ impl<Step> ListenerBuilder<Step> {
         self
     }
 
+    /// Lets one [`Batch`](crate::Batch) hold records of several partitions, of all that the listener has: those of each
+    /// in order, one partition after the other. For work that gets cheaper with the size of a batch where partitions
+    /// have few records each. Default: a batch is of one partition, and those of several are handled at once.
+    ///
+    /// Nothing else changes: what fails is tried again, and holds up its own partition alone; each partition is
+    /// committed up to its own lowest unfinished record. A partition that goes to another member is waited for, up to
+    /// [`revoke_deadline`](Self::revoke_deadline), as long as the whole batch takes. Not with
+    /// [`transactional`](Self::transactional): a transaction is of one partition.
+    pub fn batch_across_partitions(mut self) -> Self {
+        self.settings.batches_across = true;
+        self
+    }
+
     /// Where a group that has not committed yet begins. Default [`OffsetReset::Earliest`]: unlike with Kafka's default,
     /// records written before the first start are not silently skipped.
     pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
@@ -437,15 +469,49 @@ impl<Step> ListenerBuilder<Step> {
     ///   What a template from elsewhere sends, such as one in a state, stays when the transaction is aborted, and so do
     ///   calls to databases.
     /// - **Each transaction** costs three to five round trips and as many syncs of the brokers' disks: batch handlers
-    ///   share them among their records. Partitions go side by side, as [`concurrency`](Self::concurrency) allows.
-    /// - **Transactional ids** are `<group>/<topic>/<partition>`: the next owner of a partition ends at once what the
-    ///   one before left open, also after a kill -9. Users need permission to write to ids with that prefix.
+    ///   share them among their records, and so do [shared transactions](Self::shared_transactions). Partitions go side
+    ///   by side, as [`concurrency`](Self::concurrency) allows.
+    /// - **Transactional ids** are `<group>/<topic>/<partition>`, or begin with a
+    ///   [prefix](Self::transactional_id_prefix): the next owner of a partition ends at once what the one before left
+    ///   open, also after a kill -9. Users need permission to write to ids that begin so.
     ///
     /// Only [`Dispatch::by_partition`] works with it: an offset can be committed with the work before it when that is
     /// done in order. Acknowledging by hand and [`AckPolicy::Record`] are refused at the start, because the transaction
     /// says when offsets are committed.
     pub fn transactional(mut self) -> Self {
         self.settings.transactional = true;
+        self
+    }
+
+    /// Makes the listener [transactional](Self::transactional), and lets records that wait share a transaction, which
+    /// saves the others the round trips and syncs that each commit costs: up to `most` records of a partition, as many
+    /// as are there. One that was begun within `within` of the transaction's beginning is the last to join it; nothing
+    /// waits for more to come. The handler still gets one record at a time.
+    ///
+    /// When a record fails, or the transaction cannot be committed, nothing of it is visible, and its records are
+    /// handled again, each in a transaction of its own: the one that fails goes the way of the failure policy, alone.
+    /// Handlers of batches have one transaction for each batch without this.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use klamm::prelude::*;
+    /// # async fn invoice(_: Value<String>, _: Tx) {}
+    /// let listener = Listener::on("orders").group("invoicing");
+    /// let listener = listener.shared_transactions(100, Duration::from_millis(50)).handle(invoice);
+    /// # let _ = listener;
+    /// ```
+    pub fn shared_transactions(mut self, most: usize, within: Duration) -> Self {
+        self.settings.transactional = true;
+        self.settings.shared_transaction = Some(SharedTransaction { most, within });
+        self
+    }
+
+    /// What the names of the transactions (`transactional.id`) of a [transactional](Self::transactional) listener begin
+    /// with: `<prefix><group>/<topic>/<partition>`. Default nothing. For clusters that allow names with a certain
+    /// beginning only. All instances of the group need the same: who takes a partition over under another name does
+    /// not end what was left open there, and readers of the outputs wait for its timeout.
+    pub fn transactional_id_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
+        self.settings.transactional_id_prefix = prefix.into();
         self
     }
 

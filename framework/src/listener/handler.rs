@@ -111,6 +111,7 @@ macro_rules! record_handlers {
                 let mut needs = Needs::default();
                 $($argument::needs(&mut needs);)*
                 needs.answers = <<Fut::Output as IntoOutcome>::Answers as Answers>::EVER;
+                needs.reads.replies = <<Fut::Output as IntoOutcome>::Answers as Answers>::payloads();
                 let call = move |delivery: &Delivery<'_>| {
                     $(let $argument = $argument::from_record(delivery).map_err(Into::into)?;)*
                     Ok(self($($argument),*).map(IntoOutcome::into_answer).boxed())

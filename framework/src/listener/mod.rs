@@ -69,6 +69,8 @@ pub use container::{
 };
 pub(crate) use container::{Container, EventHub, EventSource, NotStarted, Surroundings, make_missing};
 pub use dispatch::Dispatch;
+#[cfg(feature = "asyncapi")]
+pub(crate) use extract::HeaderField;
 pub(crate) use extract::States;
 #[cfg(feature = "garde")]
 pub use extract::Valid;

@@ -1,9 +1,11 @@
 //! What handlers return, and what it means for the records.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use super::failure::{BoxError, Failure};
 use super::reply::Answer;
+use crate::serde::{DefaultSerde, Payload};
 
 /// What a handler may fail with: whatever becomes a [`BoxError`]. Any error type that may go to another thread, and
 /// `anyhow::Error`, [`klamm::Error`](crate::Error), `Box<dyn Error + Send + Sync>`, `String` and `&str`.
@@ -56,6 +58,11 @@ pub trait IntoOutcome {
 pub trait Answers: 'static {
     /// It does.
     const EVER: bool;
+
+    /// What it answers with.
+    fn payloads() -> Vec<Payload> {
+        Vec::new()
+    }
 }
 
 /// It never answers.
@@ -63,17 +70,21 @@ pub trait Answers: 'static {
 #[derive(Debug)]
 pub struct NoAnswer;
 
-/// It answers.
+/// It answers with a `T`.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct AnAnswer;
+pub struct AnAnswer<T>(PhantomData<fn() -> T>);
 
 impl Answers for NoAnswer {
     const EVER: bool = false;
 }
 
-impl Answers for AnAnswer {
+impl<T: DefaultSerde> Answers for AnAnswer<T> {
     const EVER: bool = true;
+
+    fn payloads() -> Vec<Payload> {
+        T::payloads()
+    }
 }
 
 impl IntoOutcome for () {

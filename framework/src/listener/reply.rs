@@ -70,7 +70,7 @@ impl<T> From<T> for Reply<T> {
 }
 
 impl<T: DefaultSerde + Sync> IntoOutcome for Reply<T> {
-    type Answers = AnAnswer;
+    type Answers = AnAnswer<T>;
 
     fn into_outcome(self) -> Result<(), Failure> {
         Err(Failure::handler("a `Reply` can answer a record, not a part of a batch: nobody would send it"))
@@ -87,7 +87,7 @@ impl<T: DefaultSerde + Sync> IntoOutcome for Reply<T> {
 }
 
 impl<T: DefaultSerde + Sync, E: HandlerError> IntoOutcome for Result<Reply<T>, E> {
-    type Answers = AnAnswer;
+    type Answers = AnAnswer<T>;
 
     fn into_outcome(self) -> Result<(), Failure> {
         self.map_err(Failure::handler)?.into_outcome()

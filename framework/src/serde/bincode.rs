@@ -16,6 +16,10 @@ const READ_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 pub struct BincodeSerde;
 
 impl<T: Serialize + DeserializeOwned> Serde<T> for BincodeSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/x-bincode")
+    }
+
     fn serialize(&self, _topic: &str, value: &T) -> Result<Bytes, SerdeError> {
         let written = bincode::serde::encode_to_vec(value, bincode::config::standard())
             .map_err(|error| SerdeError::serialize::<T>("bincode", error))?;

@@ -6,13 +6,17 @@ use ::serde::de::DeserializeOwned;
 use ::serde::{Deserialize, Serialize};
 use bytes::Bytes;
 
-use super::{DefaultSerde, Serde, SerdeError};
+use super::{DefaultSerde, Payload, Serde, SerdeError};
 
 /// Writes any serde type as JSON. No type names go on the wire: the reader's type decides.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JsonSerde;
 
 impl<T: Serialize + DeserializeOwned> Serde<T> for JsonSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/json")
+    }
+
     fn serialize(&self, _topic: &str, value: &T) -> Result<Bytes, SerdeError> {
         let written = serde_json::to_vec(value).map_err(|error| SerdeError::serialize::<T>("JSON", error))?;
         Ok(written.into())
@@ -62,6 +66,10 @@ impl<T> From<T> for Json<T> {
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> DefaultSerde for Json<T> {
     type Serde = JsonSerde;
+
+    fn payloads() -> Vec<Payload> {
+        vec![Payload::of::<T>(Some("application/json"))]
+    }
 }
 
 #[cfg(test)]

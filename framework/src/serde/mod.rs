@@ -35,6 +35,7 @@ mod lookup;
 #[cfg(feature = "msgpack")]
 mod msgpack;
 mod nullable;
+mod payload;
 #[cfg(feature = "postcard")]
 mod postcard;
 mod primitive;
@@ -72,6 +73,8 @@ pub use lookup::{Lookup, LookupError};
 #[cfg(feature = "msgpack")]
 pub use msgpack::MsgpackSerde;
 pub use nullable::NullableSerde;
+pub use payload::Payload;
+pub(crate) use payload::kind_of;
 #[cfg(feature = "postcard")]
 pub use postcard::PostcardSerde;
 pub use primitive::{BytesSerde, NumberSerde, StringSerde, UnitSerde};
@@ -80,7 +83,7 @@ pub use protobuf::{ProtobufRecord, ProtobufSerde, ProtobufType};
 #[cfg(feature = "schema-registry")]
 pub use registry::{Registered, RegistryFormat, SchemaRegistry};
 #[doc(hidden)]
-#[cfg(feature = "json-schema")]
+#[cfg(any(feature = "json-schema", feature = "asyncapi"))]
 pub use schemars;
 pub use tagged::{SPRING_TYPE_HEADER, TYPE_HEADER, Tagged, TaggedSerde, UnknownRecord};
 pub use types::{AnyRecord, Types};
@@ -139,6 +142,12 @@ pub trait Serde<T>: Send + Sync + fmt::Debug + 'static {
         false
     }
 
+    /// The media type of what it writes, as `application/json`, for documents about an app; `None`, the default: nobody
+    /// knows.
+    fn content_type(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Why what it writes cannot be read back with it; `None`, the default, if it can. A topology refuses such a serde
     /// where it would have to read.
     fn write_only(&self) -> Option<&'static str> {
@@ -173,6 +182,12 @@ pub trait DefaultSerde: Sized + Send + 'static {
     fn serde_with(registry: Option<&SchemaRegistry>, is_key: bool) -> Self::Serde {
         let _ = (registry, is_key);
         Self::Serde::default()
+    }
+
+    /// What may be read and written as this type: the type itself, or those of an enum that a header tells apart.
+    #[doc(hidden)]
+    fn payloads() -> Vec<Payload> {
+        vec![Payload::written::<Self>()]
     }
 }
 

@@ -13,6 +13,10 @@ use super::{Serde, SerdeError};
 pub struct MsgpackSerde;
 
 impl<T: Serialize + DeserializeOwned> Serde<T> for MsgpackSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/vnd.msgpack")
+    }
+
     fn serialize(&self, _topic: &str, value: &T) -> Result<Bytes, SerdeError> {
         let written = rmp_serde::to_vec_named(value)
             .map_err(|error| SerdeError::serialize::<T>("MessagePack", error))?;

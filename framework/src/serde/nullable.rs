@@ -3,13 +3,17 @@
 use bytes::Bytes;
 use klamm_client::Headers;
 
-use super::{DefaultSerde, HeaderList, Serde, SerdeError};
+use super::{DefaultSerde, HeaderList, Payload, Serde, SerdeError};
 
 /// Adds null to another serde. The default serde of `Option<T>`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NullableSerde<S>(pub S);
 
 impl<T: 'static, S: Serde<T>> Serde<Option<T>> for NullableSerde<S> {
+    fn content_type(&self) -> Option<&'static str> {
+        self.0.content_type()
+    }
+
     fn serialize(&self, topic: &str, value: &Option<T>) -> Result<Bytes, SerdeError> {
         match value {
             Some(value) => self.0.serialize(topic, value),
@@ -68,6 +72,10 @@ impl<T: DefaultSerde> DefaultSerde for Option<T> {
     #[cfg(feature = "schema-registry")]
     fn serde_with(registry: Option<&super::SchemaRegistry>, is_key: bool) -> Self::Serde {
         NullableSerde(T::serde_with(registry, is_key))
+    }
+
+    fn payloads() -> Vec<Payload> {
+        T::payloads()
     }
 }
 

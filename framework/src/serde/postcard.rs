@@ -12,6 +12,10 @@ use super::{Serde, SerdeError};
 pub struct PostcardSerde;
 
 impl<T: Serialize + DeserializeOwned> Serde<T> for PostcardSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/x-postcard")
+    }
+
     fn serialize(&self, _topic: &str, value: &T) -> Result<Bytes, SerdeError> {
         let written =
             postcard::to_stdvec(value).map_err(|error| SerdeError::serialize::<T>("postcard", error))?;

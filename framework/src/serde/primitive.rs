@@ -24,6 +24,10 @@ pub struct NumberSerde;
 pub struct UnitSerde;
 
 impl Serde<String> for StringSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("text/plain")
+    }
+
     fn serialize(&self, _topic: &str, value: &String) -> Result<Bytes, SerdeError> {
         Ok(Bytes::copy_from_slice(value.as_bytes()))
     }
@@ -34,6 +38,10 @@ impl Serde<String> for StringSerde {
 }
 
 impl Serde<Arc<str>> for StringSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("text/plain")
+    }
+
     fn serialize(&self, _topic: &str, value: &Arc<str>) -> Result<Bytes, SerdeError> {
         Ok(Bytes::copy_from_slice(value.as_bytes()))
     }
@@ -48,6 +56,10 @@ fn text<T>(bytes: &Bytes) -> Result<&str, SerdeError> {
 }
 
 impl Serde<Bytes> for BytesSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/octet-stream")
+    }
+
     fn serialize(&self, _topic: &str, value: &Bytes) -> Result<Bytes, SerdeError> {
         Ok(value.clone())
     }
@@ -58,6 +70,10 @@ impl Serde<Bytes> for BytesSerde {
 }
 
 impl Serde<Vec<u8>> for BytesSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/octet-stream")
+    }
+
     fn serialize(&self, _topic: &str, value: &Vec<u8>) -> Result<Bytes, SerdeError> {
         Ok(Bytes::copy_from_slice(value))
     }
@@ -81,6 +97,10 @@ impl Serde<()> for UnitSerde {
 }
 
 impl Serde<bool> for NumberSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/octet-stream")
+    }
+
     fn serialize(&self, _topic: &str, value: &bool) -> Result<Bytes, SerdeError> {
         Ok(Bytes::from_static(if *value { &[1] } else { &[0] }))
     }
@@ -97,6 +117,10 @@ impl Serde<bool> for NumberSerde {
 macro_rules! numbers {
     ($($number:ty),*) => {$(
         impl Serde<$number> for NumberSerde {
+            fn content_type(&self) -> Option<&'static str> {
+                Some("application/octet-stream")
+            }
+
             fn serialize(&self, _topic: &str, value: &$number) -> Result<Bytes, SerdeError> {
                 Ok(Bytes::copy_from_slice(&value.to_be_bytes()))
             }

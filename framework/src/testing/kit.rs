@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use klamm_client::admin::MemberToRemove;
-use klamm_client::testing::{FaultyNet, SeenCommit};
-use klamm_client::{Client, ClientError, NewTopic, Producer, Record, RecordMetadata, TopicPartition};
+use klamm_client::testing::{FaultyNet, SeenCommit, SeenFetch};
+use klamm_client::{Acks, Client, ClientError, NewTopic, Producer, Record, RecordMetadata, TopicPartition};
 use klamm_runtime::{SeededRng, SystemClock};
 
 use super::app::{RunningTestApp, TestApp};
@@ -170,6 +170,40 @@ impl TestKit {
         sent.unwrap_or_else(|error| panic!("cannot write to {topic}: {error}"))
     }
 
+    /// Leaves a gap of so many offsets in a partition, as an aborted transaction does, whose records readers of
+    /// committed records never see; compaction leaves such gaps as well. What is sent next comes behind it.
+    ///
+    /// ```
+    /// # use klamm::testing::TestKit;
+    /// # async fn with(kit: TestKit) {
+    /// kit.send("orders", "k1", "first").await;
+    /// kit.leave_gap("orders", 0, 5).await;
+    /// assert_eq!(kit.send("orders", "k1", "second").await.offset, 6);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// With fewer than two offsets: a record and the marker that ends its transaction are two.
+    pub async fn leave_gap(&self, topic: &str, partition: i32, offsets: usize) {
+        assert!(offsets >= 2, "the smallest gap is of two offsets");
+        let id = format!("klamm-test-gap-{topic}-{partition}");
+        let producer =
+            self.inner.client.producer().idempotent(true).acks(Acks::All).transactional_id(id).build();
+        let mut producer = producer.unwrap_or_else(|error| panic!("the producer of a gap: {error}"));
+        let left = async {
+            let transaction = producer.begin().await.map_err(|error| error.to_string())?;
+            for _ in 1..offsets {
+                let record = Record::to(topic).partition(partition).value("aborted");
+                let sent = transaction.enqueue(record).await.map_err(|error| error.to_string())?;
+                sent.await.map_err(|error| error.to_string())?;
+            }
+            transaction.abort().await.map_err(|error| error.to_string())
+        };
+        let left: Result<(), String> = left.await;
+        left.unwrap_or_else(|error| panic!("cannot leave a gap in {topic}-{partition}: {error}"));
+        drop(producer.close().await);
+    }
+
     /// The offset that a group has committed.
     pub async fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
         let committed = self.inner.client.admin().committed_offsets(group).await;
@@ -231,6 +265,14 @@ impl TestKit {
     /// On a cluster that is not in this process.
     pub fn commits(&self, group: &str) -> Vec<SeenCommit> {
         self.faults().commits(group)
+    }
+
+    /// Where consumers asked for records of a topic, in order; see [`FaultyNet::fetches`].
+    ///
+    /// # Panics
+    /// On a cluster that is not in this process.
+    pub fn fetches(&self, topic: &str) -> Vec<SeenFetch> {
+        self.faults().fetches(topic)
     }
 
     /// Ends the sessions of all members of a group, as if the broker had not heard of them for too long: their

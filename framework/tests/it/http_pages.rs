@@ -80,6 +80,34 @@ async fn probes_say_how_the_listeners_are() {
     .unwrap();
 }
 
+#[cfg(feature = "asyncapi")]
+#[tokio::test]
+async fn the_document_of_an_app_is_two_pages() {
+    timeout(DEADLINE, async {
+        let kit = TestKit::in_process().await;
+        let listener = Listener::on("t").group("g").handle(note);
+        let app = kit.app().state(Seen::default()).listener(listener).start().await;
+        let pages: Router = Router::new().merge(http::router(&app)).merge(http::asyncapi(&app));
+        served(pages, async |address| {
+            let (status, head, body) = ask(address, "/asyncapi.json", "*/*").await;
+            assert!(
+                status == 200 && head.contains("application/json") && head.contains("no-store"),
+                "{head}"
+            );
+            let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(document["operations"]["note"]["action"], "receive");
+            let (status, head, body) = ask(address, "/asyncapi", "*/*").await;
+            assert!(status == 200 && head.contains("text/html") && body.contains("note"), "{head}");
+            drop(app);
+            let (status, _, body) = ask(address, "/asyncapi.json", "*/*").await;
+            assert!(status == 503 && body.contains("ended"), "{body}");
+        })
+        .await;
+    })
+    .await
+    .unwrap();
+}
+
 /// As Prometheus does it.
 #[test]
 fn a_scrape_shows_what_listeners_and_clients_do() {

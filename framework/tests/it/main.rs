@@ -5,8 +5,12 @@
 
 #[cfg(feature = "testing")]
 mod acknowledging;
+#[cfg(all(feature = "testing", feature = "asyncapi"))]
+mod asyncapi;
 #[cfg(feature = "testing")]
 mod batches;
+#[cfg(feature = "testing")]
+mod batches_across;
 #[cfg(feature = "testing")]
 mod budget;
 #[cfg(feature = "testing")]
@@ -31,6 +35,8 @@ mod evil;
 mod failures;
 #[cfg(feature = "testing")]
 mod faults;
+#[cfg(feature = "testing")]
+mod gaps;
 #[cfg(feature = "testing")]
 mod health_attacks;
 #[cfg(all(
@@ -93,6 +99,8 @@ mod seen;
 mod sending;
 #[cfg(feature = "json")]
 mod serde_shapes;
+#[cfg(feature = "testing")]
+mod shared_transactions;
 #[cfg(all(feature = "testing", unix))]
 mod signals;
 mod starting;

@@ -77,7 +77,15 @@ async fn batched(batch: Batch<Text>, tx: Tx, State(luck): State<Luck>) -> Result
     Ok(outcome)
 }
 
-fn listener(batches: bool, retry_topics: bool) -> Listener {
+/// What the listener takes into one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    OneByOne,
+    Batches,
+    Shared,
+}
+
+fn listener(taken: Taken, retry_topics: bool) -> Listener {
     // Bad luck alone gives nothing up.
     let policy = FailurePolicy::new()
         .fatal_if(|failure| failure.to_string().contains("three"))
@@ -95,18 +103,19 @@ fn listener(batches: bool, retry_topics: bool) -> Listener {
     };
     let listener = Listener::on("in").group("g").transactional().revoke_deadline(Duration::from_secs(2));
     let listener = listener.on_failure(policy);
-    match batches {
-        true => listener.batch(7, Duration::from_millis(20)).handle(batched),
-        false => listener.handle(single),
+    match taken {
+        Taken::Batches => listener.batch(7, Duration::from_millis(20)).handle(batched),
+        Taken::Shared => listener.shared_transactions(7, Duration::from_secs(2)).handle(single),
+        Taken::OneByOne => listener.handle(single),
     }
 }
 
-async fn chaos(kit: &TestKit, luck: Luck, batches: bool, retry_topics: bool) {
+async fn chaos(kit: &TestKit, luck: Luck, taken: Taken, retry_topics: bool) {
     kit.create_topic("in", PARTITIONS).await;
     for topic in ["a", "b", "in-dlt"] {
         kit.create_topic(topic, 2).await;
     }
-    let app = || kit.app().state(luck.clone()).listener(listener(batches, retry_topics));
+    let app = || kit.app().state(luck.clone()).listener(listener(taken, retry_topics));
     let write = async {
         for n in 0..RECORDS {
             let partition = n as i32 % PARTITIONS;
@@ -195,15 +204,25 @@ fn luck(salt: u64) -> Luck {
 
 #[klamm::test(needs_paused_clock, deadline = "100000s")]
 async fn records_one_by_one_come_out_exactly_once(kit: TestKit) {
-    chaos(&kit, luck(1), false, false).await;
+    chaos(&kit, luck(1), Taken::OneByOne, false).await;
 }
 
 #[klamm::test(needs_paused_clock, deadline = "100000s")]
 async fn batches_come_out_exactly_once(kit: TestKit) {
-    chaos(&kit, luck(2), true, false).await;
+    chaos(&kit, luck(2), Taken::Batches, false).await;
 }
 
 #[klamm::test(needs_paused_clock, deadline = "100000s")]
 async fn records_that_take_retry_topics_come_out_exactly_once(kit: TestKit) {
-    chaos(&kit, luck(3), false, true).await;
+    chaos(&kit, luck(3), Taken::OneByOne, true).await;
+}
+
+#[klamm::test(needs_paused_clock, deadline = "100000s")]
+async fn records_that_share_transactions_come_out_exactly_once(kit: TestKit) {
+    chaos(&kit, luck(4), Taken::Shared, false).await;
+}
+
+#[klamm::test(needs_paused_clock, deadline = "100000s")]
+async fn records_that_share_transactions_and_take_retry_topics_come_out_exactly_once(kit: TestKit) {
+    chaos(&kit, luck(5), Taken::Shared, true).await;
 }

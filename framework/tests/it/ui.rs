@@ -4,6 +4,7 @@
 /// Only with all features: the compiler lists other types that implement a trait, and those depend on the features.
 #[test]
 #[cfg(all(
+    feature = "asyncapi",
     feature = "bincode",
     feature = "postcard",
     feature = "msgpack",

@@ -10,6 +10,7 @@ use syn::{Error, Expr, Meta, Result};
 
 use super::plain::Plain;
 use super::topic_names::check_names;
+use super::transactional::{Transactional, WrittenTransactional};
 use super::values::{AnyExpr, Choice, Errors, Word, duration_ms, is_zero};
 
 /// As written.
@@ -62,7 +63,7 @@ struct Written {
     #[darling(default)]
     isolation: Option<Choice>,
     #[darling(default)]
-    transactional: Flag,
+    transactional: Option<WrittenTransactional>,
     #[darling(default)]
     transaction_timeout: Option<AnyExpr>,
 }
@@ -79,8 +80,8 @@ pub(super) struct Attributes {
     pub(super) batch: Option<Batch>,
     pub(super) on_failure: Option<Expr>,
     pub(super) send_to: Option<Expr>,
-    /// Where it says `transactional`.
-    pub(super) transactional: Option<Span>,
+    /// Where it says `transactional`, and how.
+    pub(super) transactional: Option<Transactional>,
     /// Builder calls that take what is written as it is: the name and the argument.
     pub(super) plain: Vec<(&'static str, TokenStream)>,
 }
@@ -125,6 +126,7 @@ impl Ack {
 pub(super) struct Batch {
     pub(super) max: Expr,
     pub(super) wait_ms: u64,
+    pub(super) across_partitions: bool,
     pub(super) span: Span,
 }
 
@@ -176,7 +178,7 @@ impl Attributes {
             isolation: written.isolation,
             transaction_timeout: written.transaction_timeout,
         };
-        let transactional = written.transactional.is_present().then(|| written.transactional.span());
+        let transactional = written.transactional.map(|written| written.check(&mut errors));
         let plain = plain.check(&mut errors);
 
         errors.into_result()?;
@@ -231,11 +233,12 @@ fn subscription(
     None
 }
 
-/// `batch`, or `batch(max = 500, wait = "50ms")`.
+/// `batch`, or `batch(max = 500, wait = "50ms", across_partitions)`.
 #[derive(Debug)]
 struct WrittenBatch {
     max: Option<AnyExpr>,
     wait: Option<AnyExpr>,
+    across_partitions: bool,
     span: Span,
 }
 
@@ -245,17 +248,19 @@ struct BatchList {
     max: Option<AnyExpr>,
     #[darling(default)]
     wait: Option<AnyExpr>,
+    #[darling(default)]
+    across_partitions: Flag,
 }
 
 impl FromMeta for WrittenBatch {
     fn from_meta(meta: &Meta) -> darling::Result<Self> {
         let span = meta.span();
         match meta {
-            Meta::Path(_) => Ok(Self { max: None, wait: None, span }),
+            Meta::Path(_) => Ok(Self { max: None, wait: None, across_partitions: false, span }),
             Meta::List(list) => {
                 let metas = NestedMeta::parse_meta_list(list.tokens.clone())?;
-                let BatchList { max, wait } = BatchList::from_list(&metas)?;
-                Ok(Self { max, wait, span })
+                let BatchList { max, wait, across_partitions } = BatchList::from_list(&metas)?;
+                Ok(Self { max, wait, across_partitions: across_partitions.is_present(), span })
             }
             Meta::NameValue(_) => {
                 Err(DarlingError::custom("write `batch` or `batch(max = 500, wait = \"50ms\")`")
@@ -286,6 +291,6 @@ impl WrittenBatch {
                 }
             },
         };
-        Some(Batch { max, wait_ms, span: self.span })
+        Some(Batch { max, wait_ms, across_partitions: self.across_partitions, span: self.span })
     }
 }

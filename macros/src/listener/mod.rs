@@ -6,6 +6,7 @@ mod header;
 mod plain;
 mod signature;
 mod topic_names;
+mod transactional;
 mod values;
 
 use proc_macro2::TokenStream;
@@ -16,6 +17,8 @@ use syn::{Error, Expr, ItemFn, Result};
 use attributes::{Attributes, Manual, Subscription};
 use signature::Signature;
 pub(crate) use values::duration_ms;
+
+use crate::schemas;
 
 pub(crate) fn expand(attributes: TokenStream, function: TokenStream) -> TokenStream {
     let mut function: ItemFn = match syn::parse2(function.clone()) {
@@ -30,13 +33,25 @@ pub(crate) fn expand(attributes: TokenStream, function: TokenStream) -> TokenStr
     // Every argument is a need of the handler, and nobody calls it with a list to get wrong.
     function.attrs.push(syn::parse_quote!(#[allow(clippy::too_many_arguments)]));
     match registration(attributes, &function) {
-        Ok(registration) => quote!(#header_names #function #registration),
+        Ok(registration) => {
+            let schemas = schemas::noted(types(&function));
+            quote!(#header_names #function #registration #schemas)
+        }
         Err(error) => {
             // The function stays, so that this error is the only one: whoever calls it still finds it.
             let error = error.into_compile_error();
             quote!(#error #header_names #function)
         }
     }
+}
+
+/// The types that the function takes and gives.
+fn types(function: &ItemFn) -> impl Iterator<Item = &syn::Type> {
+    let arguments = function.sig.inputs.iter().filter_map(|argument| match argument {
+        syn::FnArg::Typed(typed) => Some(&*typed.ty),
+        syn::FnArg::Receiver(_) => None,
+    });
+    arguments.chain(schemas::of_result(&function.sig.output))
 }
 
 fn registration(attributes: TokenStream, function: &ItemFn) -> Result<TokenStream> {
@@ -123,7 +138,7 @@ fn check(attributes: &Attributes, signature: &Signature<'_>, function: &ItemFn) 
 /// What transactions exclude.
 fn check_transactions(attributes: &Attributes, signature: &Signature<'_>, errors: &mut Vec<Error>) {
     let mut wrong = |span, message: &str| errors.push(Error::new(span, message));
-    if attributes.transactional.is_none() {
+    let Some(transactional) = &attributes.transactional else {
         if let Some(argument) = signature.tx {
             wrong(
                 argument,
@@ -131,6 +146,20 @@ fn check_transactions(attributes: &Attributes, signature: &Signature<'_>, errors
             );
         }
         return;
+    };
+    if transactional.shared.is_some() && signature.batch.is_some() {
+        wrong(
+            transactional.span,
+            "a batch is one transaction already: leave out `max` and `within`, and say how large it is, \
+             `batch(max = 100)`",
+        );
+    }
+    if let Some(batch) = attributes.batch.as_ref().filter(|batch| batch.across_partitions) {
+        wrong(
+            batch.span,
+            "`across_partitions` and `transactional` exclude one another: a transaction is of one partition, whose \
+             next owner ends it",
+        );
     }
     if let Some(ack) = &attributes.ack {
         wrong(
@@ -183,6 +212,9 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
     if let Some(batch) = &attributes.batch {
         let (max, wait) = (&batch.max, batch.wait_ms);
         calls.extend(quote!(.batch(#max, ::core::time::Duration::from_millis(#wait))));
+        if batch.across_partitions {
+            calls.extend(quote!(.batch_across_partitions()));
+        }
     }
     if let Some(policy) = &attributes.on_failure {
         // A path is the function that makes the policy; anything else is the policy.
@@ -195,8 +227,8 @@ fn builder(attributes: &Attributes, name: &syn::Ident) -> TokenStream {
     if let Some(topic) = &attributes.send_to {
         calls.extend(quote!(.send_to(#topic)));
     }
-    if attributes.transactional.is_some() {
-        calls.extend(quote!(.transactional()));
+    if let Some(transactional) = &attributes.transactional {
+        calls.extend(transactional.calls());
     }
     for (name, argument) in &attributes.plain {
         let name = syn::Ident::new(name, proc_macro2::Span::call_site());

@@ -12,6 +12,8 @@ use syn::{Data, DeriveInput, Error, Ident, Result, Type};
 
 use attributes::Attributes;
 
+use crate::schemas;
+
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let attributes = Attributes::read(input)?;
     if let Data::Union(union) = &input.data {
@@ -68,6 +70,15 @@ fn written_as_one(input: &DeriveInput, attributes: &Attributes) -> Result<TokenS
         }
     });
     let schema = schema::implementation(input, attributes, format);
+    let payloads = schema::payloads(attributes, format);
+    let schemas = match generics.params.is_empty() {
+        true => {
+            let name = &input.ident;
+            schemas::noted([&syn::parse_quote!(#name)])
+        }
+        // Which of its types there are only their users know.
+        false => TokenStream::new(),
+    };
     let name = &input.ident;
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let extractor = extractor(name, &generics);
@@ -75,8 +86,10 @@ fn written_as_one(input: &DeriveInput, attributes: &Attributes) -> Result<TokenS
         impl #impl_generics ::klamm::serde::DefaultSerde for #name #type_generics #where_clause {
             type Serde = #serde;
             #registry
+            #payloads
         }
         #schema
+        #schemas
         #extractor
     })
 }

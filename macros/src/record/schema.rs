@@ -66,6 +66,33 @@ pub(super) fn implementation(input: &DeriveInput, attributes: &Attributes, forma
     }
 }
 
+/// The payload of a type whose schema is a text.
+pub(super) fn payloads(attributes: &Attributes, format: &Format) -> TokenStream {
+    let has_text = schema_text(attributes).is_some();
+    let (media_type, text) = match format.word {
+        "avro" => (
+            "application/vnd.apache.avro+json;version=1.9.0",
+            quote!(<Self as ::klamm::serde::AvroRecord>::avro_type().text()),
+        ),
+        "protobuf" if has_text => (
+            "application/vnd.google.protobuf;version=3",
+            quote!(::core::option::Option::Some(
+                <Self as ::klamm::serde::ProtobufRecord>::protobuf_type().text()
+            )),
+        ),
+        "json_schema" if has_text => (
+            "application/schema+json;version=draft-07",
+            quote!(<Self as ::klamm::serde::JsonSchemaRecord>::json_schema_type().text()),
+        ),
+        _ => return TokenStream::new(),
+    };
+    quote! {
+        fn payloads() -> ::std::vec::Vec<::klamm::serde::Payload> {
+            ::std::vec![::klamm::serde::Payload::written::<Self>().with_schema(#media_type, || #text)]
+        }
+    }
+}
+
 fn schema_text(attributes: &Attributes) -> Option<TokenStream> {
     match (&attributes.schema, &attributes.schema_file) {
         (Some(text), _) => Some(quote!(#text)),

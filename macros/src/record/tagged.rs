@@ -59,6 +59,8 @@ fn implementation(name: &Ident, attributes: &Attributes, header: &LitStr, arms: 
         names.push(tag);
     }
     let extractor = super::extractor(name, &syn::Generics::default());
+    let payloads = arms.iter().filter_map(|arm| payload_of(arm, attributes, header));
+    let schemas = crate::schemas::noted(arms.iter().map(|arm| arm.payload));
     let unregistered = arms.iter().filter(|arm| arm.name.is_some()).map(|arm| unregistered(arm, attributes));
     let unregistered: TokenStream = unregistered.collect();
     quote! {
@@ -93,7 +95,12 @@ fn implementation(name: &Ident, attributes: &Attributes, header: &LitStr, arms: 
 
         impl ::klamm::serde::DefaultSerde for #name {
             type Serde = ::klamm::serde::TaggedSerde<Self>;
+
+            fn payloads() -> ::std::vec::Vec<::klamm::serde::Payload> {
+                ::std::vec![#(#payloads),*]
+            }
         }
+        #schemas
         #extractor
     }
 }
@@ -109,6 +116,16 @@ fn serde_of(attributes: &Attributes, payload: &syn::Type) -> TokenStream {
             <<#payload as ::klamm::serde::DefaultSerde>::Serde as ::core::default::Default>::default()
         },
     }
+}
+
+/// What a variant is on the wire, for documents about the app.
+fn payload_of(arm: &Arm<'_>, attributes: &Attributes, header: &LitStr) -> Option<TokenStream> {
+    let ((name, _), payload) = (arm.name.as_ref()?, arm.payload);
+    let serde = serde_of(attributes, payload);
+    Some(quote! {
+        ::klamm::serde::Payload::of::<#payload>(::klamm::serde::Serde::<#payload>::content_type(&#serde))
+            .tagged(#header, #name)
+    })
 }
 
 /// Refuses a type whose schema lies in a registry: what a header tells apart is read without one.

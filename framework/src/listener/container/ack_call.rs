@@ -17,6 +17,8 @@ use crate::listener::flow::{PartId, Ticket};
 pub(super) struct AckCall {
     shared: Arc<Shared>,
     part: PartId,
+    /// Where a batch goes across several.
+    other_parts: Box<[PartId]>,
     state: Mutex<State>,
 }
 
@@ -79,13 +81,19 @@ impl Tickets {
 }
 
 impl AckCall {
-    pub(super) fn new(shared: &Arc<Shared>, part: PartId, items: &[Item]) -> Arc<Self> {
+    /// Of these records, at least one.
+    pub(super) fn new(shared: &Arc<Shared>, items: &[Item]) -> Arc<Self> {
+        let part = items[0].ticket.part;
+        // Those of a partition stand together.
+        let mut others: Vec<_> =
+            items.iter().map(|item| item.ticket.part).filter(|other| *other != part).collect();
+        others.dedup();
         let tickets = match items {
             [item] => Tickets::One([Some(item.ticket)]),
             items => Tickets::Some(items.iter().map(|item| Some(item.ticket)).collect()),
         };
         let state = Mutex::new(State { tickets, done: 0, phase: Phase::Running, is_void: false });
-        Arc::new(Self { shared: Arc::clone(shared), part, state })
+        Arc::new(Self { shared: Arc::clone(shared), part, other_parts: others.into(), state })
     }
 
     /// These are the records that the handler gets; the others were refused before.
@@ -151,22 +159,31 @@ impl AckCall {
         }
         // If the others let go right now, our own reference is the last one, and its drop gives the records back.
         state.phase = Phase::Waiting(items);
-        self.shared.change(|flow| flow.open(self.part));
+        self.shared.change(|flow| self.parts().for_each(|part| flow.open(part)));
         Returned::Kept
+    }
+
+    fn parts(&self) -> impl Iterator<Item = PartId> {
+        std::iter::once(self.part).chain(self.other_parts.iter().copied())
+    }
+
+    /// Nobody waits for the acknowledgement any more.
+    fn shut(&self) {
+        self.shared.change(|flow| self.parts().for_each(|part| flow.shut(part)));
     }
 
     /// What waited for its acknowledgement goes to the failure policy.
     fn give_back(&self, items: Vec<Item>, failure: Failure) {
-        self.shared.change(|flow| flow.shut(self.part));
-        let back = Back { part: self.part, items, failure };
+        self.shut();
+        let back = Back { items, failure };
         // Nobody receives when the listener has ended; then the records are delivered again after a restart.
         let _ = self.shared.returned.send(back);
     }
 
-    fn is_of_another(&self, place: Option<&TopicPartition>, error: &ConsumeError) -> bool {
+    fn is_of_another(&self, places: &[TopicPartition], error: &ConsumeError) -> bool {
         match error {
             ConsumeError::Commit { partition, .. } | ConsumeError::NotAssigned { partition } => {
-                place != Some(partition)
+                !places.contains(partition)
             }
             _ => false,
         }
@@ -197,7 +214,7 @@ impl AckTarget for AckCall {
             Tickets::Some(tickets) => self.shared.finish(tickets.into_iter().skip(done).flatten()),
         }
         if let Phase::Waiting(_) = before {
-            self.shared.change(|flow| flow.shut(self.part));
+            self.shut();
         }
     }
 
@@ -239,26 +256,31 @@ impl AckTarget for AckCall {
     }
 
     async fn commit(&self) -> Result<(), AckError> {
-        let (is_gone, is_assigned, place) = self.shared.look(|flow| {
-            (flow.is_gone(self.part), flow.is_assigned(self.part), flow.place(self.part).cloned())
+        let parts: Vec<_> = self.parts().collect();
+        let (is_gone, are_assigned, places) = self.shared.look(|flow| {
+            let places: Vec<_> = parts.iter().filter_map(|part| flow.place(*part).cloned()).collect();
+            let is_gone = parts.iter().any(|part| flow.is_gone(*part));
+            (is_gone, parts.iter().all(|part| flow.is_assigned(*part)), places)
         });
-        if is_gone {
+        if is_gone && self.other_parts.is_empty() {
             return Err(AckError::Gone);
         }
-        if self.state().is_void {
+        if self.state().is_void && !is_gone {
             return Err(AckError::Void);
         }
-        if is_assigned {
-            return match self.shared.commits.flush().await {
+        let committed = match are_assigned {
+            true => match self.shared.commits.flush().await {
                 // Of another one, that was committed along: what became of ours is not said.
-                Err(AckError::Commit(error)) if self.is_of_another(place.as_ref(), &error) => {
-                    self.shared.commit_of(&[self.part]).await.map_err(AckError::Commit)
+                Err(AckError::Commit(error)) if self.is_of_another(&places, &error) => {
+                    self.shared.commit_of(&parts).await.map_err(AckError::Commit)
                 }
                 committed => committed,
-            };
-        }
-        // The partition is being revoked, and waits for this very handler: it is still ours.
-        self.shared.commit_of(&[self.part]).await.map_err(AckError::Commit)
+            },
+            // A partition is being revoked, and waits for this very handler: it is still ours.
+            false => self.shared.commit_of(&parts).await.map_err(AckError::Commit),
+        };
+        // The rest of the batch is committed all the same.
+        if is_gone { Err(AckError::Gone) } else { committed }
     }
 }
 

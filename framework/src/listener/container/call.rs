@@ -15,7 +15,6 @@ use crate::listener::ack::Ack;
 use crate::listener::builder::AckPolicy;
 use crate::listener::extract::Delivery;
 use crate::listener::failure::Failure;
-use crate::listener::flow::PartId;
 use crate::listener::handler::{BatchCall, BatchInput, Call, PreparedBatch, RecordCall};
 use crate::listener::intercept::Before;
 use crate::listener::lookups::{call_record, prepare_batch};
@@ -36,14 +35,14 @@ pub(super) enum Called {
 }
 
 /// Calls the handler with what the interceptors let through. `items` stay there when all are handled.
-pub(super) async fn call(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Called {
+pub(super) async fn call(shared: &Arc<Shared>, items: &mut Vec<Item>) -> Called {
     if shared.settings.interceptors.is_empty() {
-        return handle(shared, part, items).await;
+        return handle(shared, items).await;
     }
     let refused = sift(shared, items);
     let called = match items.is_empty() {
         true => Called::AllHandled,
-        false => handle(shared, part, items).await,
+        false => handle(shared, items).await,
     };
     if refused.is_empty() {
         return called;
@@ -57,7 +56,7 @@ pub(super) async fn call(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Ite
     };
     items.clear();
     failed.extend(refused);
-    failed.sort_by_key(|(item, _)| item.record.offset);
+    failed.sort_by_key(|(item, _)| (item.ticket.part, item.record.offset));
     Called::Noted { failed, any_handled }
 }
 
@@ -100,9 +99,9 @@ pub(super) fn tell_interceptors(shared: &Shared, items: &[Item], failures: &Fail
     }
 }
 
-async fn handle(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Called {
+async fn handle(shared: &Arc<Shared>, items: &mut Vec<Item>) -> Called {
     let manual = shared.settings.ack == AckPolicy::Manual;
-    let ack = manual.then(|| AckCall::new(shared, part, items));
+    let ack = manual.then(|| AckCall::new(shared, items));
     let failures = match &shared.call {
         Call::Record(call) => match items.first() {
             Some(item) => {
@@ -112,7 +111,7 @@ async fn handle(shared: &Arc<Shared>, part: PartId, items: &mut Vec<Item>) -> Ca
                     Ok(Some(reply)) => {
                         tell_interceptors(shared, items, &Failures::new());
                         if let Some(item) = items.pop() {
-                            send(shared, part, item, reply);
+                            send(shared, item, reply);
                         }
                         return Called::Noted { failed: Vec::new(), any_handled: false };
                     }
@@ -178,7 +177,8 @@ pub(super) async fn with_record(
 }
 
 /// The record is finished when its reply is acknowledged.
-fn send(shared: &Shared, part: PartId, item: Item, reply: Record) {
+fn send(shared: &Shared, item: Item, reply: Record) {
+    let part = item.ticket.part;
     shared.change(|flow| flow.open(part));
     // Nobody receives when the listener has ended; then the record is delivered again after a restart.
     let _ = shared.outputs.send(Output { part, item, what: What::Reply(Box::new(reply)) });
@@ -273,7 +273,7 @@ fn settle(shared: &Shared, items: Vec<Item>, failures: Failures, ack: Option<Arc
     if let Returned::Back(items, failure) = ack.returned(handled) {
         let failure = Arc::new(failure);
         failed.extend(items.into_iter().map(|item| (item, Arc::clone(&failure))));
-        failed.sort_by_key(|(item, _)| item.record.offset);
+        failed.sort_by_key(|(item, _)| (item.ticket.part, item.record.offset));
     }
     failed
 }

@@ -24,10 +24,13 @@ pub(super) fn conclude(
     desk: &Desk,
     turn: &mut Turn,
     (part, is_given_up): (PartId, bool),
-    items: &mut Vec<Item>,
+    mut items: Vec<Item>,
     outcome: Outcome,
 ) -> Vec<Item> {
-    let mut items = std::mem::take(items);
+    let is_shared = shared.settings.shared_transaction.is_some() && items.len() > 1;
+    if is_shared && is_of_records(&outcome) {
+        turn.notes.apart(&items);
+    }
     match outcome {
         Outcome::Done(safe) => {
             worked(shared, desk, &mut turn.notes);
@@ -47,6 +50,8 @@ pub(super) fn conclude(
             items
         }
         Outcome::Failed(failures) => again(shared, part, &mut turn.notes, items, failures),
+        Outcome::Apart => items,
+        Outcome::Halted(Halt::Refused(_) | Halt::Overdue(_)) if is_shared => items,
         Outcome::Halted(Halt::Void) => Vec::new(),
         Outcome::Halted(Halt::Refused(error)) if is_given_up => {
             let wait = items.first().map(|item| refused(shared, &mut turn.notes, part, item, error));
@@ -63,6 +68,12 @@ pub(super) fn conclude(
         }
         Outcome::Halted(Halt::Wrong(wrong)) => halted(shared, desk, turn, part, items, &wrong),
     }
+}
+
+/// Whether it came to nothing because of a record.
+fn is_of_records(outcome: &Outcome) -> bool {
+    let halted = matches!(outcome, Outcome::Halted(Halt::Refused(_) | Halt::Overdue(_)));
+    halted || matches!(outcome, Outcome::Failed(_) | Outcome::Apart)
 }
 
 /// The records are finished, as far as this was safe to commit.

@@ -22,6 +22,8 @@ pub(super) enum Outcome {
     Done(Safe),
     /// These records failed, and nothing of it is committed.
     Failed(Failures),
+    /// Nothing is committed, and which of the records that shared the transaction is to blame is not known.
+    Apart,
     /// The transaction before, whose end nobody had seen, was committed.
     Before(Safe),
     Halted(Halt),

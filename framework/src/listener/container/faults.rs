@@ -36,9 +36,9 @@ pub(super) enum Fault {
 
 /// The name of a partition's transactions. Whoever has the partition uses it, so that a new owner ends at once what the
 /// one before left open, however that one ended. No topic has a slash in its name, so that no two partitions of any two
-/// groups have the same.
-pub(super) fn transactional_id(group: &str, place: &TopicPartition) -> Arc<str> {
-    format!("{group}/{}/{}", place.topic, place.partition).into()
+/// groups have the same. `prefix` is the user's.
+pub(super) fn transactional_id(prefix: &str, group: &str, place: &TopicPartition) -> Arc<str> {
+    format!("{prefix}{group}/{}/{}", place.topic, place.partition).into()
 }
 
 /// What a transaction writes beside the offset that it commits, by which it is known again: the member of the group,
@@ -230,10 +230,11 @@ mod tests {
 
     #[test]
     fn no_two_partitions_have_the_same_name() {
-        let id = |group: &str, topic: &str| transactional_id(group, &TopicPartition::new(topic, 0));
+        let id = |group: &str, topic: &str| transactional_id("", group, &TopicPartition::new(topic, 0));
         assert_eq!(&*id("billing", "orders"), "billing/orders/0");
         assert_ne!(id("a", "b-c"), id("a-b", "c"));
         assert_ne!(id("a/b", "c"), id("a", "b"));
+        assert_eq!(&*transactional_id("eu-", "billing", &TopicPartition::new("t", 7)), "eu-billing/t/7");
     }
 
     #[test]

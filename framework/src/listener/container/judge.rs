@@ -15,9 +15,10 @@ use crate::listener::flow::{PartId, after};
 
 /// Asks the policy about each failed record; gives those to try again, and after which delay. What became of a delivery
 /// that is void is of no consequence: the record comes again, here or elsewhere, or nobody wants it any more.
-pub(super) fn judge(shared: &Shared, part: PartId, failed: Failed) -> (Vec<Item>, Duration) {
+pub(super) fn judge(shared: &Shared, failed: Failed) -> (Vec<Item>, Duration) {
     let (mut retried, mut delay) = (Vec::new(), Duration::ZERO);
     for (mut item, failure) in failed {
+        let part = item.ticket.part;
         if !shared.look(|flow| flow.wants(item.ticket)) {
             tracing::warn!(
                 listener = %shared.scope.id, topic = %item.record.topic, partition = item.record.partition,
@@ -97,15 +98,14 @@ pub(super) fn decide(shared: &Shared, item: &mut Item, failure: &Arc<Failure>) -
 }
 
 /// Takes up records that failed after their handler had returned, when they belong to no lane any more.
-pub(super) fn take_back(shared: &Shared, Back { part, items, failure }: Back) {
-    if shared.look(|flow| flow.is_closed(part)) {
-        return;
-    }
+pub(super) fn take_back(shared: &Shared, Back { mut items, failure }: Back) {
+    items.retain(|item| !shared.look(|flow| flow.is_closed(item.ticket.part)));
     let failure = Arc::new(failure);
     let failed = items.into_iter().map(|item| (item, Arc::clone(&failure))).collect();
-    let (retried, delay) = judge(shared, part, failed);
-    if !retried.is_empty() {
-        shared.change_times(|flow, now| flow.retry_apart(part, retried, after(now, delay)));
+    let (mut retried, delay) = judge(shared, failed);
+    while let Some(part) = retried.first().map(|item| item.ticket.part) {
+        let own = retried.extract_if(.., |item| item.ticket.part == part).collect();
+        shared.change_times(|flow, now| flow.retry_apart(part, own, after(now, delay)));
     }
 }
 

@@ -11,7 +11,7 @@
 //! ack_call.rs     a call that acknowledges by hand
 //! spans.rs        the span that this happens in
 //! judge.rs        what becomes of what failed
-//! unit.rs         a transactional listener's work: a record or a batch in a transaction
+//! unit.rs         a transactional listener's work: a record, several that share one, or a batch in a transaction
 //! handling.rs     the handler at work in it
 //! given_up.rs     dead letters and copies in it
 //! transacted.rs   what is sent in it

@@ -188,7 +188,7 @@ impl Stage<'_> {
             first_failure: *first_failure,
             due: *due,
         };
-        let back = Back { part: self.output.part, items: vec![item], failure: Failure::unanswered(error) };
+        let back = Back { items: vec![item], failure: Failure::unanswered(error) };
         // Nobody receives when the listener has ended; then the record is delivered again after a restart.
         let _ = self.shared.returned.send(back);
     }

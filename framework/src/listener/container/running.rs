@@ -155,7 +155,7 @@ fn transactions(
         return Ok(None);
     }
     let timeout = settings.transaction_timeout.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
-    let (transactions, coming) = Transactions::new(client, &settings.group, timeout);
+    let (transactions, coming) = Transactions::new(client, settings, timeout);
     // What cannot work is told now, and not when the first partition comes.
     drop(transactions.producer(&TopicPartition::new("none", 0))?);
     Ok(Some((transactions, coming)))

@@ -10,14 +10,17 @@ use tokio::sync::{Mutex as Turns, MutexGuard as HasTurn, mpsc};
 use tokio::time::Instant;
 
 use super::faults::{Patience, mark, transactional_id};
+use super::item::Item;
 use super::outputs::What;
 use super::sending::Sending;
+use crate::listener::builder::Settings;
 use crate::listener::flow::{PartId, Safe, Ticket};
 
 /// All that a transactional listener has beside what others have.
 pub(super) struct Transactions {
     client: Client,
     group: Arc<str>,
+    prefix: Arc<str>,
     pub(super) timeout: Duration,
     desks: Mutex<BTreeMap<PartId, Arc<Desk>>>,
     /// Of the next transaction.
@@ -47,6 +50,8 @@ pub(super) struct Notes {
     pub(super) patience: Patience,
     /// By offset: records that are given up and wait for a transaction of their own.
     given_up: BTreeMap<i64, GivenUp>,
+    /// The last record that shares no transaction, after one that it had shared came to nothing.
+    alone_to: Option<i64>,
 }
 
 /// A commit that was asked for.
@@ -71,19 +76,20 @@ impl Transactions {
     /// And where it is told which partitions came.
     pub(super) fn new(
         client: &Client,
-        group: &Arc<str>,
+        settings: &Settings,
         timeout: Duration,
     ) -> (Self, mpsc::UnboundedReceiver<PartId>) {
         let (came, coming) = mpsc::unbounded_channel();
-        let (client, group) = (client.clone(), Arc::clone(group));
+        let (group, prefix) = (Arc::clone(&settings.group), Arc::clone(&settings.transactional_id_prefix));
         let (desks, number) = (Mutex::default(), AtomicU64::new(0));
-        (Self { client, group, timeout, desks, number, came }, coming)
+        (Self { client: client.clone(), group, prefix, timeout, desks, number, came }, coming)
     }
 
     /// The desk of a partition; made when it is asked for first.
     pub(super) fn desk(&self, part: PartId, place: &TopicPartition) -> Arc<Desk> {
         let make = || {
-            let notes = Notes { unknown: None, patience: Patience::new(), given_up: BTreeMap::new() };
+            let (given_up, alone_to) = (BTreeMap::new(), None);
+            let notes = Notes { unknown: None, patience: Patience::new(), given_up, alone_to };
             Arc::new(Desk { place: place.clone(), turn: Turns::new(Turn { producer: None, notes }) })
         };
         Arc::clone(self.desks().entry(part).or_insert_with(make))
@@ -110,7 +116,7 @@ impl Transactions {
     /// Settings of the client that cannot work.
     pub(super) fn producer(&self, place: &TopicPartition) -> Result<TransactionalProducer, ConfigError> {
         let builder = self.client.producer().idempotent(true).acks(Acks::All);
-        let builder = builder.transactional_id(transactional_id(&self.group, place));
+        let builder = builder.transactional_id(transactional_id(&self.prefix, &self.group, place));
         builder.transaction_timeout(self.timeout).build()
     }
 
@@ -146,6 +152,16 @@ impl Desk {
 }
 
 impl Notes {
+    /// These records shared a transaction that came to nothing: each has one of its own the next time.
+    pub(super) fn apart(&mut self, items: &[Item]) {
+        self.alone_to = self.alone_to.max(items.iter().map(|item| item.record.offset).max());
+    }
+
+    /// Whether the record at this offset shares no transaction.
+    pub(super) fn is_alone(&self, offset: i64) -> bool {
+        self.alone_to.is_some_and(|last| offset <= last)
+    }
+
     pub(super) fn give_up(&mut self, offset: i64, given_up: GivenUp) {
         self.given_up.insert(offset, given_up);
     }

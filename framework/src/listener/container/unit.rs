@@ -1,5 +1,6 @@
-//! One unit of a transactional listener's work, a record or a batch: what its handler sends, what becomes of records
-//! that are given up, and the offset behind them are committed together, or not at all.
+//! One unit of a transactional listener's work, a record, several that share a transaction, or a batch: what the
+//! handler sends, what becomes of records that are given up, and the offset behind them are committed together, or not
+//! at all.
 
 use std::sync::Arc;
 
@@ -9,61 +10,55 @@ use super::conducting::{Begun, Halt, Outcome, begin, committed, producer_in};
 use super::given_up::send_off;
 use super::handling::handle;
 use super::idle_offsets::commit_place;
-use super::shared::{Item, Shared};
+use super::item::Hand;
+use super::shared::Shared;
 use super::transactions::{Desk, Notes, Transactions, Turn};
 use crate::listener::flow::PartId;
 
-/// Has records of a partition handled in a transaction. Gives those that come again, with when.
-pub(super) async fn unit(
-    shared: &Arc<Shared>,
-    transactions: &Transactions,
-    part: PartId,
-    items: &mut Vec<Item>,
-) -> Vec<Item> {
-    let mut back = Vec::new();
-    items.retain(|item| shared.look(|flow| flow.wants(item.ticket)));
-    let Some(first) = items.first().map(|item| item.ticket) else { return back };
+/// Has records of a partition handled in a transaction. What comes again is in `hand.back` then.
+pub(super) async fn unit(shared: &Arc<Shared>, transactions: &Transactions, part: PartId, hand: &mut Hand) {
+    hand.items.retain(|item| shared.look(|flow| flow.wants(item.ticket)));
+    let Some(first) = hand.items.first().map(|item| item.ticket) else { return };
     // A partition that is gone has none, and gets none.
     let desk = shared.look(|flow| {
         let place = flow.place(part).filter(|_| !flow.is_gone(part));
         place.map(|place| transactions.desk(part, place))
     });
-    let Some(desk) = desk else {
-        items.clear();
-        return back;
-    };
+    let Some(desk) = desk else { return hand.items.clear() };
     let mut turn = tokio::select! {
         biased;
         turn = desk.turn() => turn,
-        () = shared.void(first) => {
-            items.clear();
-            return back;
-        }
+        () = shared.void(first) => return hand.items.clear(),
     };
-    let given_up = split(&turn.notes, items, &mut back);
-    if !given_up {
-        let refused = sift(shared, items);
+    let given_up = split(&turn.notes, hand);
+    if shared.settings.shared_transaction.is_some() && turn.notes.is_alone(first.offset()) {
+        hand.begin_only(1);
+    }
+    if given_up {
+        hand.begun_to = Some(first.offset());
+    } else {
+        let refused = sift(shared, &mut hand.items);
         if let Some((first, _)) = refused.first() {
             // Nothing above an unfinished record may be committed: it would come again with it.
-            let below = items.partition_point(|item| item.record.offset < first.record.offset);
-            back.extend(items.split_off(below));
+            hand.begun_to = Some(first.record.offset);
+            let below = hand.items.partition_point(|item| item.record.offset < first.record.offset);
+            hand.begin_only(below);
         }
-        back.extend(judge(shared, part, &mut turn.notes, refused));
+        hand.back.extend(judge(shared, part, &mut turn.notes, refused));
     }
-    if !items.is_empty() {
-        let outcome = conduct(shared, transactions, &desk, &mut turn, (part, given_up), items).await;
-        back.extend(conclude(shared, &desk, &mut turn, (part, given_up), items, outcome));
+    if !hand.items.is_empty() {
+        let outcome = conduct(shared, transactions, &desk, &mut turn, (part, given_up), hand).await;
+        let items = std::mem::take(&mut hand.items);
+        hand.back.extend(conclude(shared, &desk, &mut turn, (part, given_up), items, outcome));
     }
-    items.clear();
-    back.sort_by_key(|item| item.record.offset);
-    back
+    hand.back.sort_by_key(|item| item.record.offset);
 }
 
 /// Leaves one record that is given up, or those before the first such; `true`: the former.
-fn split(notes: &Notes, items: &mut Vec<Item>, back: &mut Vec<Item>) -> bool {
-    let at = items.iter().position(|item| notes.is_given_up(item.record.offset, item.ticket));
+fn split(notes: &Notes, hand: &mut Hand) -> bool {
+    let at = hand.items.iter().position(|item| notes.is_given_up(item.record.offset, item.ticket));
     if let Some(at) = at {
-        back.extend(items.split_off(at.max(1)));
+        hand.begin_only(at.max(1));
     }
     at == Some(0)
 }
@@ -74,9 +69,9 @@ async fn conduct(
     desk: &Desk,
     Turn { producer, notes }: &mut Turn,
     (part, given_up): (PartId, bool),
-    items: &[Item],
+    hand: &mut Hand,
 ) -> Outcome {
-    let first = items[0].ticket;
+    let first = hand.items[0].ticket;
     let producer = match producer_in(producer, transactions, &desk.place) {
         Ok(producer) => producer,
         Err(wrong) => return Outcome::Halted(Halt::Wrong(wrong)),
@@ -102,8 +97,8 @@ async fn conduct(
     };
     let (transaction, asked) = {
         let filled = match given_up {
-            true => send_off(shared, transactions, (transaction, began), part, &items[0], notes).await,
-            false => handle(shared, transactions, (transaction, began), part, items).await,
+            true => send_off(shared, transactions, (transaction, began), part, &hand.items[0], notes).await,
+            false => handle(shared, transactions, (transaction, began), part, hand).await,
         };
         match filled {
             Ok(filled) => filled,

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::ListenerFailure;
 use super::call::{Called, call};
+use super::item::Hand;
 use super::judge::judge;
 use super::shared::{Item, Shared};
 use super::transactions::Transactions;
@@ -56,7 +57,7 @@ async fn slice(
         if let Some(first) = items.first() {
             at_work.begins(&first.record, items.len());
         }
-        let called = call(shared, run.part, items).await;
+        let called = call(shared, items).await;
         at_work.ends();
         match called {
             Called::AllHandled => {
@@ -76,13 +77,13 @@ async fn slice(
             }
             Called::Noted { failed, any_handled } => {
                 let commits = any_handled && shared.settings.ack == AckPolicy::Record;
-                let (retried, delay) = judge(shared, run.part, failed);
+                let (retried, delay) = judge(shared, failed);
                 if !retried.is_empty() {
                     if commits {
                         shared.commits.request();
                     }
                     shared.change_times(|flow, now| {
-                        flow.retry(run, retried, after(now, delay));
+                        flow.retry(run, retried, after(now, delay), now);
                         flow.wake(now);
                     });
                 } else if commits {
@@ -107,17 +108,18 @@ async fn in_transactions(
 ) -> u32 {
     let mut handled = 0_u32;
     loop {
-        handled = handled.saturating_add(u32::try_from(items.len()).unwrap_or(u32::MAX));
-        if let Some(first) = items.first() {
-            at_work.begins(&first.record, items.len());
+        let mut hand = Hand { items: std::mem::take(items), ..Hand::default() };
+        handled = handled.saturating_add(u32::try_from(hand.items.len()).unwrap_or(u32::MAX));
+        if let Some(first) = hand.items.first() {
+            at_work.begins(&first.record, hand.items.len());
         }
-        let back = unit(shared, transactions, run.part, items).await;
-        at_work.ends();
-        if back.is_empty() && handled < most && shared.change(|flow| flow.go_on(&run, items)) {
+        unit(shared, transactions, run.part, &mut hand).await;
+        at_work.ends_after(hand.begun);
+        if hand.back.is_empty() && handled < most && shared.change(|flow| flow.go_on(&run, items)) {
             continue;
         }
         shared.change_times(|flow, now| {
-            flow.put_back(run, back, now);
+            flow.put_back(run, hand.back, hand.begun_to, now);
             flow.wake(now);
         });
         return handled;

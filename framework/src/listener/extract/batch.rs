@@ -1,4 +1,4 @@
-//! `Batch<T>`: several records of one partition at once, and the further arguments of a batch handler.
+//! `Batch<T>`: several records at once, and the further arguments of a batch handler.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -12,7 +12,9 @@ use crate::listener::ack::Ack;
 use crate::listener::failure::Failure;
 use crate::listener::outcome::{Answers, BatchOutcome, IntoOutcome};
 
-/// Records of one partition, in order, each already made into a `T`: the first argument of a batch handler.
+/// Records of one partition, in order, each already made into a `T`: the first argument of a batch handler. With
+/// [`batch_across_partitions`](crate::listener::ListenerBuilder::batch_across_partitions) of several, one partition
+/// after the other.
 ///
 /// Records that could not be made into a `T` are not in it: they went to the failure policy, as they would have one by
 /// one. The others come alone or together, as many as were there, at most what `batch(max = ...)` says.

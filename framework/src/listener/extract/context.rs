@@ -9,6 +9,7 @@ use super::states::States;
 use crate::listener::ack::Ack;
 use crate::listener::retry_topics::RetryTopics;
 use crate::listener::topics::Topics;
+use crate::serde::Payload;
 use crate::template::{Template, Tx};
 
 /// One delivery of one record to one listener: what [`FromRecord`](super::FromRecord) makes arguments from.
@@ -110,6 +111,26 @@ pub struct Needs {
     pub(crate) tx: bool,
     /// It returns replies, which somebody has to send.
     pub(crate) answers: bool,
+    pub(crate) reads: Reads,
+}
+
+/// What a handler reads and answers, for documents about the app.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reads {
+    pub(crate) values: Vec<Payload>,
+    pub(crate) keys: Vec<Payload>,
+    pub(crate) headers: Vec<HeaderField>,
+    pub(crate) replies: Vec<Payload>,
+}
+
+/// A header that a handler reads.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "asyncapi"), expect(dead_code, reason = "documents about an app read it"))]
+pub(crate) struct HeaderField {
+    pub(crate) name: &'static str,
+    /// What JSON Schema calls it.
+    pub(crate) kind: &'static str,
+    pub(crate) is_required: bool,
 }
 
 impl Needs {
@@ -121,6 +142,29 @@ impl Needs {
     /// Needs a template that the app declares ([`App::template`](crate::App::template)).
     pub fn template<K: 'static, V: 'static>(&mut self) {
         self.templates.push((TypeId::of::<Template<K, V>>(), type_name::<Template<K, V>>()));
+    }
+
+    /// Reads the value as this; told in documents about the app.
+    pub fn value(&mut self, payload: Payload) {
+        self.reads.values.push(payload);
+    }
+
+    /// Reads the key as this; told in documents about the app.
+    pub fn key(&mut self, payload: Payload) {
+        self.reads.keys.push(payload);
+    }
+
+    /// Reads a header of this name, which is a `kind` (`string`, `integer`, `number` or `boolean`); told in documents
+    /// about the app.
+    pub fn header(&mut self, name: &'static str, kind: &'static str, is_required: bool) {
+        self.reads.headers.push(HeaderField { name, kind, is_required });
+    }
+
+    /// What `add` adds may be missing.
+    pub(super) fn optional(&mut self, add: impl FnOnce(&mut Self)) {
+        let before = self.reads.headers.len();
+        add(self);
+        self.reads.headers.iter_mut().skip(before).for_each(|header| header.is_required = false);
     }
 
     /// Needs to acknowledge by hand.

@@ -15,6 +15,8 @@ mod tx;
 mod valid;
 
 pub use batch::{Batch, FromBatch};
+#[cfg(feature = "asyncapi")]
+pub(crate) use context::HeaderField;
 pub(crate) use context::Scope;
 pub use context::{BatchDelivery, Delivery, Needs};
 pub use parts::{Header, HeaderName, Key, RecordMeta, Value};
@@ -83,7 +85,7 @@ impl<E: FromRecord> FromRecord for Option<E> {
     }
 
     fn needs(needs: &mut Needs) {
-        E::needs(needs);
+        needs.optional(E::needs);
     }
 }
 

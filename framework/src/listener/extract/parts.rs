@@ -1,5 +1,6 @@
 //! Extractors of a record's parts: key, value, headers, where it is.
 
+use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -10,7 +11,7 @@ use klamm_client::{ConsumerRecord, Headers, TimestampType};
 
 use super::lookup::{needs_of, serde_of};
 use super::{Delivery, FromRecord, Needs, Rejection};
-use crate::serde::{DefaultSerde, Serde};
+use crate::serde::{DefaultSerde, Serde, kind_of};
 use crate::trace::TraceContext;
 
 /// The key, as its type says it is written: `Key<String>`, `Key<i64>`, `Key<CustomerId>`.
@@ -59,6 +60,7 @@ impl<K: DefaultSerde> FromRecord for Key<K> {
 
     fn needs(needs: &mut Needs) {
         needs_of::<K>(needs);
+        K::payloads().into_iter().for_each(|payload| needs.key(payload));
     }
 }
 
@@ -78,6 +80,7 @@ impl<T: DefaultSerde> FromRecord for Value<T> {
 
     fn needs(needs: &mut Needs) {
         needs_of::<T>(needs);
+        T::payloads().into_iter().for_each(|payload| needs.value(payload));
     }
 }
 
@@ -88,6 +91,10 @@ impl<T: ::serde::de::DeserializeOwned + Send + 'static> FromRecord for crate::se
     fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
         let bytes = delivery.record.value.as_ref().ok_or(Rejection::NoValue)?;
         crate::serde::from_json(bytes).map(Self).map_err(Rejection::Value)
+    }
+
+    fn needs(needs: &mut Needs) {
+        needs.value(crate::serde::Payload::of::<T>(Some("application/json")));
     }
 }
 
@@ -178,6 +185,7 @@ impl<N: HeaderName, T: DefaultSerde> FromRecord for Header<N, T> {
 
     fn needs(needs: &mut Needs) {
         needs_of::<T>(needs);
+        needs.header(N::NAME, kind_of(TypeId::of::<T>()).unwrap_or("string"), true);
     }
 }
 

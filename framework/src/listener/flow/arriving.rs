@@ -38,9 +38,11 @@ impl<T: Payload> Flow<T> {
             part.ledger.read_to(next_offset);
         }
         let full = rules.budget.room(among, &part.ledger).records == 0;
+        let beside = self.gathered_beside(id);
+        let Some(part) = self.part_mut(id) else { return false };
         if let Some(lane) = part.lanes.whole_waits()
             && part.gathers
-            && (full || part.lanes.len(lane) >= rules.batching.most)
+            && (full || part.lanes.len(lane) + beside >= rules.batching.most)
         {
             part.gathers = false;
             part.lanes.make_ready(lane);
@@ -49,17 +51,27 @@ impl<T: Payload> Flow<T> {
         full
     }
 
+    /// How many records wait in other partitions for a batch that may hold them all.
+    fn gathered_beside(&self, id: PartId) -> usize {
+        if !self.rules.batching.across {
+            return 0;
+        }
+        let others = self.by_place.values().filter(|other| **other != id).filter_map(|id| self.part(*id));
+        let gathering = others.filter(|part| part.gathers);
+        gathering.map(|part| part.lanes.whole_waits().map_or(0, |lane| part.lanes.len(lane))).sum()
+    }
+
     /// A lane that has records and that nobody works on: says when its turn is.
     pub(super) fn settle(&mut self, id: PartId, lane: LaneId, now: Instant) {
-        let Batching { most, wait } = self.rules.batching;
-        let (among, budget) = (self.by_place.len(), self.rules.budget);
+        let Batching { most, wait, .. } = self.rules.batching;
+        let (among, budget, beside) = (self.by_place.len(), self.rules.budget, self.gathered_beside(id));
         let Some(part) = self.part_mut(id) else { return };
         let is_over = |part: &Part<T>| budget.room(among, &part.ledger).records == 0;
         if let Some(due) = part.lanes.front(lane).and_then(|first| first.due).filter(|due| *due > now) {
             self.wait(id, lane, Some(due));
             return;
         }
-        let waits = !wait.is_zero() && part.lanes.len(lane) < most && !is_over(part);
+        let waits = !wait.is_zero() && part.lanes.len(lane) + beside < most && !is_over(part);
         match waits {
             true => {
                 part.gathers = true;

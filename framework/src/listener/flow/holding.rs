@@ -91,6 +91,11 @@ impl<T: Payload> Flow<T> {
         self.part(id).is_some_and(|part| self.by_place.get(&part.place) == Some(&id))
     }
 
+    /// Whether more of the partition may be begun: it is neither closed nor held.
+    pub(crate) fn runs(&self, id: PartId) -> bool {
+        self.part(id).is_some_and(Part::runs)
+    }
+
     pub(crate) fn is_closed(&self, id: PartId) -> bool {
         self.part(id).is_none_or(|part| part.closed)
     }

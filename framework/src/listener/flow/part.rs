@@ -119,6 +119,12 @@ impl<T: Payload> Part<T> {
         self.never_begun.sort_unstable();
     }
 
+    /// After [`Part::close`]: these were in somebody's hand, and nothing was begun with them.
+    pub(super) fn never_began(&mut self, offsets: impl Iterator<Item = i64>) {
+        self.never_begun.extend(offsets);
+        self.never_begun.sort_unstable();
+    }
+
     /// After [`Part::close`]: the offsets that were begun with and not finished.
     pub(super) fn begun_and_unfinished(&self) -> Vec<i64> {
         let begun = |offset: &i64| self.never_begun.binary_search(offset).is_err();

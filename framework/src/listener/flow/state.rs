@@ -26,6 +26,8 @@ pub(crate) struct Rules {
 pub(crate) struct Batching {
     pub(crate) most: usize,
     pub(crate) wait: Duration,
+    /// A batch may hold records of several partitions.
+    pub(crate) across: bool,
 }
 
 #[derive(Debug)]

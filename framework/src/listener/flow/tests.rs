@@ -61,8 +61,16 @@ struct Model {
 struct Worker {
     run: Run,
     items: Vec<Item<Rec>>,
-    /// Of the partition's position when it took them: what was moved meanwhile counts for nothing.
-    epoch: u64,
+    /// Of the partitions' positions when it took them: what was moved meanwhile counts for nothing.
+    epochs: [u64; PARTITIONS as usize],
+}
+
+impl Worker {
+    /// The first record of each partition.
+    fn firsts(&self) -> impl Iterator<Item = (&Self, &Item<Rec>)> {
+        let is_first = |at: usize| at == 0 || self.items[at - 1].ticket.part != self.items[at].ticket.part;
+        self.items.iter().enumerate().filter(move |(at, _)| is_first(*at)).map(move |(_, item)| (self, item))
+    }
 }
 
 struct World {
@@ -247,15 +255,20 @@ impl World {
 
     fn begin(&mut self, run: Run, items: Vec<Item<Rec>>) {
         assert!(!items.is_empty() && items.len() <= self.batching.most);
-        let partition = self.flow.place(run.part).unwrap().partition;
-        let epoch = self.epochs[partition as usize];
-        let model = self.models.get_mut(&partition).unwrap();
-        assert_eq!(model.id, run.part);
-        let part = self.flow.part(run.part).unwrap();
-        assert!(part.runs());
+        let parts = run.parts();
+        assert!(self.batching.across || parts.len() == 1);
+        let mut of_items: Vec<_> = items.iter().map(|item| item.ticket.part).collect();
+        of_items.dedup();
+        assert_eq!(of_items, parts, "those of a partition stand together, and none is begun for nothing");
+        assert_eq!(parts.iter().collect::<BTreeSet<_>>().len(), parts.len(), "one lane of each");
+        assert!(items.iter().all(|item| (item.attempt > 1) == (items[0].attempt > 1)), "new and old in one");
         for item in &items {
             let offset = item.record.offset;
             assert!(item.due.is_none_or(|due| due <= self.now), "{offset} comes before its time");
+            let partition = self.flow.place(item.ticket.part).unwrap().partition;
+            let model = self.models.get_mut(&partition).unwrap();
+            assert_eq!(model.id, item.ticket.part);
+            assert!(self.flow.part(model.id).unwrap().runs());
             let name = match item.record.lane(self.dispatch) {
                 _ if model.apart.contains(&offset) => continue,
                 Lane::Loose => {
@@ -268,28 +281,33 @@ impl World {
             let queue = model.waiting.entry(name).or_default();
             assert_eq!(queue.pop_front(), Some(offset), "it is not its turn");
         }
-        self.workers.push(Worker { run, items, epoch });
+        self.workers.push(Worker { run, items, epochs: self.epochs });
     }
 
-    /// One of those who work, and the partition's model if what they do still counts.
-    fn pick(&mut self, pick: usize) -> Option<(Worker, i32, bool)> {
+    /// One of those who work.
+    fn pick(&mut self, pick: usize) -> Option<Worker> {
         if self.workers.is_empty() {
             return None;
         }
         let index = pick % self.workers.len();
-        let worker = self.workers.swap_remove(index);
-        let partition = self.flow.place(worker.run.part).unwrap().partition;
-        let counts = self.epochs[partition as usize] == worker.epoch;
-        Some((worker, partition, counts))
+        Some(self.workers.swap_remove(index))
+    }
+
+    /// The partition of what somebody works on, and whether it still counts.
+    fn counts(&self, item: &Item<Rec>, epochs: &[u64]) -> (i32, bool) {
+        let partition = self.flow.place(item.ticket.part).unwrap().partition;
+        (partition, self.epochs[partition as usize] == epochs[partition as usize])
+    }
+
+    fn finish(&mut self, item: &Item<Rec>, epochs: &[u64]) {
+        let (partition, counts) = self.counts(item, epochs);
+        assert_eq!(self.flow.finish(item.ticket).counts, counts);
+        self.finished(partition, counts, item.record.offset);
     }
 
     fn succeed(&mut self, pick: usize) {
-        let Some((Worker { run, items, .. }, partition, counts)) = self.pick(pick) else { return };
-        for item in &items {
-            let finished = self.flow.finish(item.ticket);
-            assert_eq!(finished.counts, counts);
-            self.finished(partition, counts, item.record.offset);
-        }
+        let Some(Worker { run, items, epochs }) = self.pick(pick) else { return };
+        items.iter().for_each(|item| self.finish(item, &epochs));
         let mut next = Vec::new();
         if pick.is_multiple_of(2) && self.flow.go_on(&run, &mut next) {
             self.begin(run, next);
@@ -306,58 +324,63 @@ impl World {
         }
     }
 
+    /// All fail, or, in a batch across partitions, some of each.
     fn fail(&mut self, pick: usize, delay_ms: u64) {
-        let Some((Worker { run, mut items, .. }, partition, counts)) = self.pick(pick) else { return };
+        let Some(Worker { run, mut items, epochs }) = self.pick(pick) else { return };
+        let done = |item: &mut Item<Rec>| self.batching.across && item.record.offset % 3 == 0;
+        let done: Vec<_> = items.extract_if(.., done).collect();
+        done.iter().for_each(|item| self.finish(item, &epochs));
         for item in items.iter_mut().rev() {
             item.attempt += 1;
-            let lane = self.lane(&item.record);
-            if let Some(model) = self.models.get_mut(&partition).filter(|_| counts)
-                && let Some(lane) = lane
-                && !model.apart.contains(&item.record.offset)
-            {
-                model.waiting.entry(lane).or_default().push_front(item.record.offset);
-            }
+            self.waits_again(item, &epochs);
         }
-        self.flow.retry(run, items, self.now + Duration::from_millis(delay_ms));
+        self.flow.retry(run, items, self.now + Duration::from_millis(delay_ms), self.now);
         self.take();
+    }
+
+    /// It comes first in its lane.
+    fn waits_again(&mut self, item: &Item<Rec>, epochs: &[u64]) {
+        let (lane, (partition, counts)) = (self.lane(&item.record), self.counts(item, epochs));
+        if let Some(model) = self.models.get_mut(&partition).filter(|_| counts)
+            && let Some(lane) = lane
+            && !model.apart.contains(&item.record.offset)
+        {
+            model.waiting.entry(lane).or_default().push_front(item.record.offset);
+        }
     }
 
     /// The first few are finished, as was known before, and the others come again, each at its own time.
     fn put_back(&mut self, pick: usize, delay_ms: u64) {
-        let Some((Worker { run, mut items, .. }, partition, counts)) = self.pick(pick) else { return };
+        if self.batching.across {
+            return self.succeed(pick);
+        }
+        let Some(Worker { run, mut items, epochs }) = self.pick(pick) else { return };
+        let (partition, counts) = self.counts(&items[0], &epochs);
         let mut rest = items.split_off(pick % (items.len() + 1));
         let tickets: Vec<_> = items.iter().map(|item| item.ticket).collect();
         let safe = self.flow.committable_with(run.part, &tickets);
         assert!(tickets.is_empty() || safe.is_some() == counts);
-        for item in &items {
-            self.flow.finish(item.ticket);
-            self.finished(partition, counts, item.record.offset);
-        }
+        items.iter().for_each(|item| self.finish(item, &epochs));
         let lowest = self.models.get(&partition).and_then(|model| model.unfinished.first());
         if let (Some(safe), Some(lowest), true) = (safe, lowest, counts) {
             assert!(self.flow.is_current(&safe) && safe.offset <= *lowest);
         }
         for (index, item) in rest.iter_mut().enumerate().rev() {
-            let lane = self.lane(&item.record);
-            item.attempt += u32::from(index % 2 == 1 || lane.is_none());
+            item.attempt += u32::from(index % 2 == 1 || self.lane(&item.record).is_none());
             item.due = Some(self.now + Duration::from_millis(delay_ms)).filter(|_| index % 3 > 0);
-            if let Some(model) = self.models.get_mut(&partition).filter(|_| counts)
-                && let Some(lane) = lane
-                && !model.apart.contains(&item.record.offset)
-            {
-                model.waiting.entry(lane).or_default().push_front(item.record.offset);
-            }
+            self.waits_again(item, &epochs);
         }
-        self.flow.put_back(run, rest, self.now);
+        self.flow.put_back(run, rest, None, self.now);
         self.take();
     }
 
     /// The handler returned, but somebody holds what finishes the records.
     fn hold(&mut self, pick: usize) {
-        let Some((Worker { run, items, epoch }, partition, _)) = self.pick(pick) else { return };
+        let Some(Worker { run, items, epochs }) = self.pick(pick) else { return };
         for item in items {
-            self.flow.open(run.part);
-            self.held.push((partition, epoch, item));
+            let (partition, _) = self.counts(&item, &epochs);
+            self.flow.open(item.ticket.part);
+            self.held.push((partition, epochs[partition as usize], item));
         }
         self.flow.end(run, self.now);
         self.take();
@@ -385,11 +408,8 @@ impl World {
     }
 
     fn await_commit(&mut self, pick: usize) {
-        let Some((Worker { run, items, .. }, partition, counts)) = self.pick(pick) else { return };
-        for item in items {
-            self.flow.finish(item.ticket);
-            self.finished(partition, counts, item.record.offset);
-        }
+        let Some(Worker { run, items, epochs }) = self.pick(pick) else { return };
+        items.iter().for_each(|item| self.finish(item, &epochs));
         self.rounds += 1;
         self.flow.await_round(run, self.rounds);
         self.take();
@@ -462,15 +482,14 @@ impl World {
             assert_eq!(unfinished, model.unfinished.iter().copied().collect::<Vec<_>>());
         }
         let mut lanes = BTreeSet::new();
-        for worker in &self.workers {
-            let item = &worker.items[0];
-            let partition = self.flow.place(worker.run.part).unwrap().partition;
-            let model = self.models.get(&partition).filter(|model| model.id == worker.run.part);
+        for (worker, item) in self.workers.iter().flat_map(|worker| worker.firsts()) {
+            let (partition, counts) = self.counts(item, &worker.epochs);
+            let model = self.models.get(&partition).filter(|model| model.id == item.ticket.part);
             if model.is_some_and(|model| !model.apart.contains(&item.record.offset))
-                && self.epochs[partition as usize] == worker.epoch
+                && counts
                 && let Some(lane) = self.lane(&item.record)
             {
-                assert!(lanes.insert((worker.run.part, lane)), "two of one lane are in work");
+                assert!(lanes.insert((item.ticket.part, lane)), "two of one lane are in work");
             }
         }
     }
@@ -502,10 +521,13 @@ impl World {
 }
 
 fn modes() -> impl Strategy<Value = (Dispatch, usize, Batching)> {
-    let single = Batching { most: 1, wait: Duration::ZERO };
-    let batches = Batching { most: 4, wait: Duration::ZERO };
-    let gathered = Batching { most: 4, wait: Duration::from_millis(30) };
+    let single = Batching { most: 1, wait: Duration::ZERO, across: false };
+    let batches = Batching { most: 4, wait: Duration::ZERO, across: false };
+    let gathered = Batching { most: 4, wait: Duration::from_millis(30), across: false };
+    let across = [batches, gathered].map(|batching| Batching { across: true, ..batching });
     prop_oneof![
+        (1..4_usize).prop_map(move |workers| (Dispatch::by_partition(), workers, across[0])),
+        (1..4_usize).prop_map(move |workers| (Dispatch::by_partition(), workers, across[1])),
         (1..6_usize).prop_map(move |workers| (Dispatch::by_partition(), workers, single)),
         (1..6_usize).prop_map(move |workers| (Dispatch::by_key(), workers, single)),
         (1..6_usize).prop_map(move |workers| (Dispatch::unordered(), workers, single)),
@@ -546,7 +568,7 @@ fn record(offset: i64) -> Arrival<Rec> {
 /// Each batch that was full before its time left its timer behind until then.
 #[test]
 fn batches_that_become_full_leave_no_timers_behind() {
-    let batching = Batching { most: 2, wait: Duration::from_secs(3_600) };
+    let batching = Batching { most: 2, wait: Duration::from_secs(3_600), across: false };
     let rules = Rules { budget: BUDGET, workers: 1, dispatch: Dispatch::by_partition(), batching };
     let (mut flow, id) = flow_of(rules);
     let (now, mut items) = (Instant::now(), Vec::new());
@@ -567,7 +589,7 @@ fn batches_that_become_full_leave_no_timers_behind() {
 /// Workers beyond what there may be end when they have nothing in hand, and others take what they leave.
 #[test]
 fn a_flow_is_resized() {
-    let batching = Batching { most: 1, wait: Duration::ZERO };
+    let batching = Batching { most: 1, wait: Duration::ZERO, across: false };
     let rules = Rules { budget: BUDGET, workers: 1, dispatch: Dispatch::unordered(), batching };
     let (mut flow, id) = flow_of(rules);
     let (now, mut items) = (Instant::now(), Vec::new());
@@ -600,7 +622,7 @@ fn a_flow_is_resized() {
 /// What comes after the close is dropped; that the position is behind it says nothing.
 #[test]
 fn a_closed_partition_is_not_read_on() {
-    let batching = Batching { most: 1, wait: Duration::ZERO };
+    let batching = Batching { most: 1, wait: Duration::ZERO, across: false };
     let rules = Rules { budget: BUDGET, workers: 1, dispatch: Dispatch::by_partition(), batching };
     let (mut flow, id) = flow_of(rules);
     let (now, mut items) = (Instant::now(), Vec::new());
@@ -614,4 +636,30 @@ fn a_closed_partition_is_not_read_on() {
     flow.end(run, now);
     let safe: Vec<_> = flow.committable(&[id]).iter().map(|safe| safe.offset).collect();
     assert_eq!(safe, [1], "the record at 1 was dropped");
+}
+
+/// Partitions with a record each fill a batch together, and the one that has waited longest ends the wait of all.
+#[test]
+fn a_batch_across_partitions_takes_what_gathers_in_all() {
+    let batching = Batching { most: 3, wait: Duration::from_millis(30), across: true };
+    let rules = Rules { budget: BUDGET, workers: 2, dispatch: Dispatch::by_partition(), batching };
+    let mut flow = Flow::new(rules);
+    flow.assign(&[place(0), place(1), place(2)]);
+    let ids = flow.ids();
+    let (now, mut items) = (Instant::now(), Vec::new());
+    flow.push(ids[0], [record(0)], Some(1), now);
+    flow.push(ids[1], [record(0)], Some(1), now + Duration::from_millis(20));
+    assert_eq!(flow.workers_wanted(), 0, "two wait for a third, or for their time");
+    let due = now + Duration::from_millis(30);
+    flow.wake(due);
+    assert_eq!(flow.workers_wanted(), 1);
+    let run = flow.take(&mut items, due).unwrap();
+    assert_eq!((items.len(), run.parts().len()), (2, 2), "the second need not wait for its own time");
+    items.drain(..).for_each(|item| drop(flow.finish(item.ticket)));
+    flow.end(run, due);
+    for id in &ids {
+        flow.push(*id, [record(1)], Some(2), due);
+    }
+    assert!(flow.take(&mut items, due).is_some(), "three are a batch at once");
+    assert_eq!(items.len(), 3);
 }

@@ -97,12 +97,18 @@ impl<'a> AtWork<'a> {
 
     /// The call is over, if one was begun.
     pub(crate) fn ends(&mut self) {
-        let records = std::mem::take(&mut self.records);
-        if records == 0 {
+        self.ends_after(self.records);
+    }
+
+    /// As [`AtWork::ends`]; the handler got so many of the records.
+    pub(crate) fn ends_after(&mut self, records: usize) {
+        if std::mem::take(&mut self.records) == 0 {
             return;
         }
         self.slot.call.fetch_add(1, Ordering::Release);
-        if let (Some(begun), Some((.., Some(of_topic)))) = (self.begun.take(), &self.topic) {
+        if let (Some(begun), Some((.., Some(of_topic)))) = (self.begun.take(), &self.topic)
+            && records > 0
+        {
             self.meters.called(of_topic, records, begun.elapsed());
         }
     }

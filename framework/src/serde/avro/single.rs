@@ -77,6 +77,10 @@ pub(super) fn write<T: Serialize>(
 }
 
 impl<T: AvroRecord + Serialize + DeserializeOwned> Serde<T> for AvroSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/avro")
+    }
+
     fn serialize(&self, _topic: &str, value: &T) -> Result<Bytes, SerdeError> {
         let parsed = T::avro_type().parsed::<T>()?;
         let mut out = Vec::with_capacity(64);

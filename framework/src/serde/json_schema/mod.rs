@@ -112,6 +112,10 @@ impl Parsed {
 pub struct JsonSchemaSerde;
 
 impl<T: JsonSchemaRecord + Serialize + DeserializeOwned> Serde<T> for JsonSchemaSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/json")
+    }
+
     fn serialize(&self, _topic: &str, value: &T) -> Result<Bytes, SerdeError> {
         T::json_schema_type().parsed::<T>()?.write(value).map(Bytes::from)
     }

@@ -62,6 +62,10 @@ impl ProtobufType {
 pub struct ProtobufSerde;
 
 impl<T: Message + Default + 'static> Serde<T> for ProtobufSerde {
+    fn content_type(&self) -> Option<&'static str> {
+        Some("application/protobuf")
+    }
+
     fn serialize(&self, _topic: &str, value: &T) -> Result<Bytes, SerdeError> {
         Ok(value.encode_to_vec().into())
     }

@@ -34,9 +34,11 @@ mod requester;
 pub use ask::{Replies, Request};
 pub use correlations::ReplyStats;
 pub use error::ReplyError;
+#[cfg(any(test, feature = "asyncapi"))]
+pub(crate) use reply_to::CORRELATION_ID;
+#[cfg(test)]
+pub(crate) use reply_to::REPLY_PARTITION;
 pub(crate) use reply_to::REPLY_TOPIC;
 pub use reply_to::ReplyTo;
-#[cfg(test)]
-pub(crate) use reply_to::{CORRELATION_ID, REPLY_PARTITION};
 pub(crate) use requester::Requests;
 pub use requester::{Requester, RequesterBuilder};

@@ -1,0 +1,96 @@
+//! The document of an app: before it starts, of what runs, and instead of a run.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use klamm_client::NewTopic;
+
+use super::templates::DeclaredTemplate;
+use super::{App, AppHandle, Prepared, RunError, StartError};
+use crate::asyncapi::{AsyncApi, Info, JsonSchema, Outline, Schemas, Sends};
+use crate::listener::Listener;
+
+/// The variable of the environment that asks for the document instead of a run.
+const ASKED_FOR: &str = "KLAMM_ASYNCAPI";
+
+/// What the document needs beside listeners and templates, from the app to its handle.
+#[derive(Debug, Clone)]
+pub(super) struct Described {
+    pub(super) info: Info,
+    pub(super) schemas: Schemas,
+    pub(super) bootstrap: String,
+    pub(super) topics: Vec<NewTopic>,
+}
+
+impl Described {
+    pub(super) fn new() -> Self {
+        Self {
+            info: Info::default(),
+            schemas: Schemas::declared(),
+            bootstrap: String::new(),
+            topics: Vec::new(),
+        }
+    }
+
+    pub(super) fn document(&self, listeners: &[Listener], templates: &[DeclaredTemplate]) -> AsyncApi {
+        AsyncApi::of(&Outline {
+            info: self.info.clone(),
+            bootstrap: &self.bootstrap,
+            topics: &self.topics,
+            listeners,
+            sends: templates.iter().map(sends).collect(),
+            schemas: &self.schemas,
+        })
+    }
+}
+
+impl App {
+    /// What the app is called, and which version of it this is, in its [document](crate::asyncapi).
+    pub fn info(mut self, title: impl Into<Arc<str>>, version: impl Into<Arc<str>>) -> Self {
+        self.described.info = Info { title: title.into(), version: version.into() };
+        self
+    }
+
+    /// Takes the JSON Schema of a type into the app's [document](crate::asyncapi), where no macro has seen the type: a
+    /// listener made by [`Listener::on`], a template of `Json<T>`.
+    pub fn schema<T: JsonSchema + 'static>(mut self) -> Self {
+        self.described.schemas.add::<T>();
+        self
+    }
+
+    /// The document of what the app reads and writes; asks no broker.
+    ///
+    /// # Errors
+    /// What would keep the app from starting: a placeholder without a value, parts that do not fit together.
+    pub async fn asyncapi(self) -> Result<AsyncApi, StartError> {
+        let Prepared { listeners, rules, described, .. } = self.prepare().await?;
+        Ok(described.document(&listeners, &rules.templates))
+    }
+
+    /// Prints the document if that is asked for; gives the app back otherwise.
+    pub(super) async fn or_document(self) -> Result<Option<Self>, RunError> {
+        let Ok(form) = std::env::var(ASKED_FOR) else { return Ok(Some(self)) };
+        let text = match form.as_str() {
+            "json" => format!("{}\n", self.asyncapi().await?),
+            "html" => self.asyncapi().await?.page(),
+            other => {
+                let said = format!("{ASKED_FOR} is `json` or `html`, and not `{other}`");
+                return Err(RunError::Document(io::Error::new(io::ErrorKind::InvalidInput, said)));
+            }
+        };
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(RunError::Document)?;
+        Ok(None)
+    }
+}
+
+impl AppHandle {
+    /// The document of what the app reads and writes, with the listeners that it has now.
+    pub fn asyncapi(&self) -> AsyncApi {
+        self.running().asyncapi()
+    }
+}
+
+fn sends(template: &DeclaredTemplate) -> Sends<'_> {
+    Sends { topic: &template.topic, keys: &template.keys, values: &template.values }
+}
