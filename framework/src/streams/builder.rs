@@ -223,7 +223,7 @@ pub(crate) fn store_spec<K: 'static, V: 'static>(
     StoreSpec {
         name: materialized.name.into(),
         layout,
-        persistent: materialized.persistent,
+        medium: materialized.medium,
         logged: materialized.logged,
         retention: materialized.retention,
         history: materialized.history,

@@ -28,6 +28,7 @@ mod cache;
 mod calling_properties;
 mod cogrouped;
 mod driver;
+mod driver_directory;
 mod driver_io;
 mod driver_time;
 mod error;

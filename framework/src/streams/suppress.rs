@@ -193,9 +193,8 @@ impl<K: 'static, V: 'static> KTable<K, V> {
             value: Arc::clone(&value),
             until: until.wait(closes_after_ms).map(|Wait(until)| until),
         };
-        let Materialized { name, persistent, logged, retention, history, time_to_live, .. } = buffer;
-        let rows =
-            Materialized { persistent, logged, retention, history, time_to_live, ..rows(name.clone()) };
+        let Materialized { name, medium, logged, retention, history, time_to_live, .. } = buffer;
+        let rows = Materialized { medium, logged, retention, history, time_to_live, ..rows(name.clone()) };
         let mut spec = store_spec::<Bytes, Bytes>(StoreLayout::KeyValue, Arc::new(BytesSerde), rows);
         spec.types = std::any::type_name::<(K, V)>();
         spec.write_only = value.write_only();

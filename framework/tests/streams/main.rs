@@ -45,9 +45,13 @@ mod idle_time;
 #[cfg(feature = "testing")]
 mod interrupted_restores;
 mod joins;
+mod journal;
 mod nulls;
 #[cfg(feature = "testing")]
 mod observing;
+mod own_stores;
+#[cfg(feature = "testing")]
+mod own_stores_running;
 mod panicking_kinds;
 mod panicking_operators;
 #[cfg(feature = "testing")]

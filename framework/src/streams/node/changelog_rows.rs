@@ -59,7 +59,7 @@ mod tests {
     use klamm_client::Headers;
     use klamm_runtime::{Rng, SeededRng};
 
-    use super::super::{OrderedStore, StoreSpec, TaskStore, TopicId};
+    use super::super::{Medium, OrderedStore, StoreSpec, TaskStore, TopicId};
     use super::*;
     use crate::store::{KeyRange, MemoryStore, Position, WindowLayout};
     use crate::streams::incoming::Incoming;
@@ -68,7 +68,7 @@ mod tests {
         StoreSpec {
             name: "rows".into(),
             layout,
-            persistent: false,
+            medium: Medium::Memory,
             logged: true,
             retention: None,
             history: None,

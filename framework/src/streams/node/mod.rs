@@ -105,7 +105,7 @@ pub(crate) use source::{Source, SourceCodec, StreamSource, TableSource};
 pub(crate) use stateless::{
     FlatMap, FlatMapValues, ForwardIf, Inspect, Map, MapValues, Pass, Predicate, Predicates, SelectKey, Split,
 };
-pub(crate) use store_spec::{CacheFigures, StoreCodec, StoreLayout, StoreSpec, TaskStore};
+pub(crate) use store_spec::{CacheFigures, Medium, StoreCodec, StoreLayout, StoreSpec, TaskStore};
 pub(crate) use stream_join::{Joiner, Side, StreamStreamJoin, Unmatched};
 pub(crate) use suppress::{Bound, LetGo, Suppress, Suppressing};
 pub(crate) use suppress_buffer::{Buffer, SuppressLookup, Until};
