@@ -16,6 +16,7 @@
 
 mod batch;
 pub mod contract;
+mod engine;
 mod error;
 mod key_value;
 mod memory;
@@ -35,11 +36,11 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use batch::{Batch, Position, Write};
+pub use engine::{StoreEngine, StorePlace};
 pub use error::StoreError;
 pub use key_value::{Entries, KeyValueStore, Stamped};
 pub use memory::MemoryStore;
 pub(crate) use own::OwnStore;
-pub use own::{StoreEngine, StorePlace};
 #[cfg(feature = "streams")]
 pub use rocks::{RocksStore, StoreMemory, TaskDatabase};
 pub use rows::Rows;

@@ -14,58 +14,10 @@ use bytes::Bytes;
 use klamm_runtime::{Clock, SystemClock};
 
 use super::opened::Opened;
-use super::{Batch, EngineFigures, KeyRange, MemoryStore, Position, Rows, StateStore, StoreError};
-
-/// Opens stores that are kept in another way than the crate does; see
-/// [`Materialized::stored_in`](crate::streams::Materialized::stored_in). A closure is one:
-///
-/// ```
-/// use klamm::store::{MemoryStore, StoreError, StorePlace};
-/// use klamm::streams::{Materialized, StreamsBuilder};
-///
-/// let engine = |place: &StorePlace| {
-///     println!("{} is opened in {}", place.store, place.directory.display());
-///     Ok::<_, StoreError>(MemoryStore::new())
-/// };
-/// let mut streams = StreamsBuilder::new();
-/// let counts = Materialized::<i64>::named("counts").stored_in(engine);
-/// streams.stream::<String, String>("words").group_by_key().count(counts);
-/// # streams.build()?;
-/// # Ok::<(), klamm::streams::TopologyError>(())
-/// ```
-pub trait StoreEngine: Send + Sync + 'static {
-    /// Opens a store, or begins it. Each task has its own, and so has a standby: whatever lies elsewhere than in
-    /// `place.directory` has to be told apart by that path. A store is open once at a time, and closed when it is
-    /// dropped. It may block.
-    ///
-    /// Where the directory is new, the store begins empty: what it has is deleted.
-    ///
-    /// # Errors
-    /// It cannot be opened; the task fails. [`StoreError::Corrupt`] says that it is damaged: its directory is put
-    /// aside, and it is built anew from its changelog.
-    fn open(&self, place: &StorePlace) -> Result<Arc<dyn StateStore>, StoreError>;
-}
-
-impl<F, S> StoreEngine for F
-where
-    F: Fn(&StorePlace) -> Result<S, StoreError> + Send + Sync + 'static,
-    S: StateStore,
-{
-    fn open(&self, place: &StorePlace) -> Result<Arc<dyn StateStore>, StoreError> {
-        Ok(Arc::new(self(place)?))
-    }
-}
-
-/// Which store of which task is to be opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StorePlace {
-    /// The store's name.
-    pub store: String,
-    /// Of this store of this task and nothing else. It is there, and it is removed or moved away when the store has to
-    /// begin anew.
-    pub directory: PathBuf,
-}
+use super::{
+    Batch, EngineFigures, KeyRange, MemoryStore, Position, Rows, StateStore, StoreEngine, StoreError,
+    StorePlace,
+};
 
 /// A store in an engine of the user's.
 pub(crate) struct OwnStore {
@@ -123,7 +75,8 @@ impl OwnStore {
             store.empty()?;
         }
         if is_new {
-            store.remember_whole(store.whole_ms.load(Ordering::Relaxed))?;
+            // Before it is known here: a crash must not bring back what was deleted.
+            store.flush()?;
         }
         Ok(Arc::new(store))
     }
@@ -151,7 +104,6 @@ impl OwnStore {
     /// A write: if it comes to no end, the store begins anew when it is opened again.
     fn write<R>(&self, write: impl FnOnce() -> Result<R, StoreError>) -> Result<R, StoreError> {
         self.check()?;
-        // Until it has come back: whoever reads meanwhile is not wrong, and whoever writes is this thread.
         let mut has_ended = false;
         let written = guarded(&self.name, || {
             let written = write();
@@ -229,7 +181,11 @@ impl StateStore for OwnStore {
 
     fn begin_restore(&self, stamp_ms: i64) {
         self.restore_ms.store(stamp_ms, Ordering::Relaxed);
-        self.read(|| Ok(self.inner.begin_restore(stamp_ms))).ok();
+        let begin = || {
+            self.inner.begin_restore(stamp_ms);
+            Ok(())
+        };
+        self.read(begin).ok();
     }
 
     fn end_restore(&self) -> Result<(), StoreError> {
@@ -267,7 +223,11 @@ impl StateStore for OwnStore {
 impl Drop for OwnStore {
     fn drop(&mut self) {
         let inner = std::mem::replace(&mut self.inner, Arc::new(MemoryStore::new()));
-        guarded(&self.name, || Ok(drop(inner))).ok();
+        let close = || {
+            drop(inner);
+            Ok(())
+        };
+        guarded(&self.name, close).ok();
     }
 }
 

@@ -162,8 +162,11 @@ fn flat(key: &Windowed<String>, count: &Option<i64>) -> (String, Option<i64>) {
 
 const TOLD: [&str; 7] = ["counts", "windows", "finals", "sessions", "rows-told", "calm", "versions-met"];
 
+/// Key, value and time of a record.
+type Told = (Option<Bytes>, Option<Bytes>, i64);
+
 /// What a driver tells of a few hundred records.
-fn told(mut driver: TopologyTestDriver) -> Vec<Vec<(Option<Bytes>, Option<Bytes>, i64)>> {
+fn told(mut driver: TopologyTestDriver) -> Vec<Vec<Told>> {
     let rng = SeededRng::new(0x0E);
     let (input, rows) =
         (driver.input::<String, String>("in"), driver.input::<String, Option<String>>("rows"));

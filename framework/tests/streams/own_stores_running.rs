@@ -1,4 +1,5 @@
-//! Applications whose stores are in engines of the user's: restarts, crashes, restores, standbys, and engines that fail.
+//! Applications whose stores are in engines of the user's: restarts, crashes, restores, standbys, and engines that
+//! fail.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
