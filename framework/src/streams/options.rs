@@ -352,6 +352,7 @@ pub struct Materialized<V> {
     pub(crate) retention: Option<Duration>,
     pub(crate) history: Option<Duration>,
     pub(crate) time_to_live: Option<Duration>,
+    pub(crate) keeps_duplicates: bool,
 }
 
 impl<V: DefaultSerde> Materialized<V> {
@@ -369,7 +370,16 @@ impl<V> Materialized<V> {
 
     pub(crate) fn written_by(name: impl Into<String>, value: Arc<dyn Serde<V>>) -> Self {
         let (name, medium, logged) = (name.into(), Medium::Disk, true);
-        Self { name, value, medium, logged, retention: None, history: None, time_to_live: None }
+        Self {
+            name,
+            value,
+            medium,
+            logged,
+            retention: None,
+            history: None,
+            time_to_live: None,
+            keeps_duplicates: false,
+        }
     }
 
     /// Keeps the store in memory: faster to write, and restored from the changelog at every start.
@@ -402,6 +412,15 @@ impl<V> Materialized<V> {
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);
+        self
+    }
+
+    /// Keeps all values that are put for a key and the start of a window, instead of the last one, as Kafka's window
+    /// stores with `retainDuplicates` do. For [`window_store`](crate::streams::StreamsBuilder::window_store)s of
+    /// processors only. A record that is processed again after a crash adds nothing.
+    #[must_use]
+    pub fn retain_duplicates(mut self) -> Self {
+        self.keeps_duplicates = true;
         self
     }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::store_spec;
+use super::cogrouped::CogroupedStream;
+use super::cogrouped_windows::{SessionWindowedCogroupedStream, TimeWindowedCogroupedStream};
 use super::error::TopologyError;
 use super::grouped::KGroupedStream;
 use super::node::{Emit, StoreLayout, StoreSpec};
@@ -12,7 +14,8 @@ use super::session_windowed::SessionWindowedStream;
 use super::windowed::TimeWindowedStream;
 use super::windows::serde::WindowStoreKeySerde;
 use super::windows::{
-    AlignedWindows, HoppingWindows, SessionWindows, SlidingWindows, TumblingWindows, Windowed,
+    AlignedWindows, HoppingWindows, SessionWindows, SlidingWindows, TumblingWindows, UnlimitedWindows,
+    Windowed,
 };
 use crate::serde::Serde;
 use crate::store::WindowLayout;
@@ -38,13 +41,15 @@ macro_rules! windowed_by_time {
             type Stream = TimeWindowedStream<K, V>;
 
             fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream {
-                TimeWindowedStream::within(group, self.in_time().0, Emit::OnUpdate)
+                TimeWindowedStream::within(group, $kind(self), Emit::OnUpdate)
             }
         }
 
-        impl AggregatesInTime for $windows {
-            fn in_time(self) -> InTime {
-                InTime($kind(self))
+        impl<K: Clone + 'static, A: 'static> CogroupedBy<K, A> for $windows {
+            type Stream = TimeWindowedCogroupedStream<K, A>;
+
+            fn cogrouped(self, cogrouped: CogroupedStream<K, A>) -> Self::Stream {
+                TimeWindowedCogroupedStream::within(cogrouped, $kind(self))
             }
         }
     )*};
@@ -53,6 +58,7 @@ macro_rules! windowed_by_time {
 windowed_by_time!(
     TumblingWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
     HoppingWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
+    UnlimitedWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
     SlidingWindows => TimeWindows::Sliding
 );
 
@@ -62,20 +68,26 @@ impl<K: Clone + 'static, V: 'static> WindowedBy<K, V> for SessionWindows {
     type Stream = SessionWindowedStream<K, V>;
 
     fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream {
-        SessionWindowedStream::new(group, self)
+        SessionWindowedStream::within(group, self, Emit::OnUpdate)
     }
 }
 
-/// Windows of time: what [`CogroupedStream::windowed_by`](crate::streams::CogroupedStream::windowed_by) takes.
-pub trait AggregatesInTime: sealed::Sealed {
-    #[doc(hidden)]
-    fn in_time(self) -> InTime;
+impl<K: Clone + 'static, A: 'static> CogroupedBy<K, A> for SessionWindows {
+    type Stream = SessionWindowedCogroupedStream<K, A>;
+
+    fn cogrouped(self, cogrouped: CogroupedStream<K, A>) -> Self::Stream {
+        SessionWindowedCogroupedStream::new(cogrouped, self)
+    }
 }
 
-/// Windows of one of the kinds, which only this crate tells apart.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct InTime(pub(super) TimeWindows);
+/// A kind of windows: what [`CogroupedStream::windowed_by`] takes.
+pub trait CogroupedBy<K, A>: sealed::Sealed {
+    /// The streams in such windows.
+    type Stream;
+
+    #[doc(hidden)]
+    fn cogrouped(self, cogrouped: CogroupedStream<K, A>) -> Self::Stream;
+}
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TimeWindows {

@@ -59,6 +59,7 @@ mod panicking_running;
 mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;
+mod processor_reads;
 mod processor_store_rows;
 mod processor_stores;
 #[cfg(feature = "testing")]
@@ -96,6 +97,7 @@ mod table_views;
 mod threads;
 #[cfg(feature = "testing")]
 mod time_order;
+mod unlimited_windows;
 mod unreadable_rows;
 mod versions;
 #[cfg(feature = "testing")]

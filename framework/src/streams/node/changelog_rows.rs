@@ -73,6 +73,7 @@ mod tests {
             retention: None,
             history: None,
             time_to_live: None,
+            keeps_duplicates: false,
             write_only: None,
             codec: Arc::new(()),
             types: "",

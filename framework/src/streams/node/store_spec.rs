@@ -64,6 +64,8 @@ pub(crate) struct StoreSpec {
     pub(crate) history: Option<std::time::Duration>,
     /// How long rows live, if not for ever.
     pub(crate) time_to_live: Option<std::time::Duration>,
+    /// Whether a key may have several values in a window.
+    pub(crate) keeps_duplicates: bool,
     /// Why its keys or values cannot be read back, if they cannot.
     pub(crate) write_only: Option<&'static str>,
     /// The `StoreCodec<K, V>`.
