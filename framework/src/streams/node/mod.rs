@@ -58,6 +58,7 @@ mod table_store;
 mod table_views;
 mod unmatched;
 mod versioned;
+mod versioned_load;
 mod versioned_rows;
 mod window_table;
 mod windowed;

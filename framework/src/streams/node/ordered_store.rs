@@ -441,7 +441,7 @@ impl TaskStore for OrderedStore {
     }
 
     fn changelog_rows(&self) -> Option<ChangelogRows> {
-        ChangelogRows::new(self.layout, self.listed)
+        Some(ChangelogRows::new(self.layout, self.listed))
     }
 
     fn look_again(&mut self) -> Result<(), StoreError> {

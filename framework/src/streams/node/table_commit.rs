@@ -29,7 +29,7 @@ impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
     }
 
     fn changelog_rows(&self) -> Option<ChangelogRows> {
-        ChangelogRows::new(self.layout, None)
+        Some(ChangelogRows::new(self.layout, None))
     }
 
     fn look_again(&mut self) -> Result<(), StoreError> {
