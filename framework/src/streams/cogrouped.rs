@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::builder::{SharedGraph, key_value_store};
+use super::cogrouped_windows::CogroupedBy;
 use super::error::TopologyError;
 use super::grouped::KGroupedStream;
 use super::node::{Aggregate, Emit, Fold, Kept, Merge, NodeFactory, PassChanges, StoreSpec, node, view_node};
@@ -12,7 +13,7 @@ use super::session_windowed::{self, SessionWindowedStream};
 use super::table::KTable;
 use super::topology::{Graph, NodeId};
 use super::windowed::TimeWindowedStream;
-use super::windowed_by::{CogroupedBy, TimeWindows};
+use super::windowed_by::TimeWindows;
 use super::windows::SessionWindows;
 use crate::serde::Serde;
 

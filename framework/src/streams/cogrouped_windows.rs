@@ -9,7 +9,41 @@ use super::options::Materialized;
 use super::session_windowed;
 use super::table::KTable;
 use super::windowed_by::TimeWindows;
-use super::windows::{SessionWindows, Windowed};
+use super::windowed_by::sealed::Sealed;
+use super::windows::{
+    HoppingWindows, SessionWindows, SlidingWindows, TumblingWindows, UnlimitedWindows, Windowed,
+};
+
+/// A kind of windows: what [`CogroupedStream::windowed_by`] takes.
+pub trait CogroupedBy<K, A>: Sealed {
+    /// The streams in such windows.
+    type Stream;
+
+    #[doc(hidden)]
+    fn cogrouped(self, cogrouped: CogroupedStream<K, A>) -> Self::Stream;
+}
+
+macro_rules! cogrouped_by_time {
+    ($($windows:ty),*) => {$(
+        impl<K: Clone + 'static, A: 'static> CogroupedBy<K, A> for $windows {
+            type Stream = TimeWindowedCogroupedStream<K, A>;
+
+            fn cogrouped(self, cogrouped: CogroupedStream<K, A>) -> Self::Stream {
+                TimeWindowedCogroupedStream { cogrouped, windows: self.into(), emit: Emit::OnUpdate }
+            }
+        }
+    )*};
+}
+
+cogrouped_by_time!(TumblingWindows, HoppingWindows, SlidingWindows, UnlimitedWindows);
+
+impl<K: Clone + 'static, A: 'static> CogroupedBy<K, A> for SessionWindows {
+    type Stream = SessionWindowedCogroupedStream<K, A>;
+
+    fn cogrouped(self, cogrouped: CogroupedStream<K, A>) -> Self::Stream {
+        SessionWindowedCogroupedStream { cogrouped, windows: self, emit: Emit::OnUpdate }
+    }
+}
 
 /// Grouped streams with one aggregate per key and window.
 pub struct TimeWindowedCogroupedStream<K, A> {
@@ -28,10 +62,6 @@ impl<K, A> fmt::Debug for TimeWindowedCogroupedStream<K, A> {
 }
 
 impl<K: Clone + 'static, A: 'static> TimeWindowedCogroupedStream<K, A> {
-    pub(super) fn within(cogrouped: CogroupedStream<K, A>, windows: TimeWindows) -> Self {
-        Self { cogrouped, windows, emit: Emit::OnUpdate }
-    }
-
     /// As [`TimeWindowedStream::emit_on_window_close`](crate::streams::TimeWindowedStream::emit_on_window_close).
     #[must_use]
     pub fn emit_on_window_close(mut self) -> Self {
@@ -69,10 +99,6 @@ impl<K, A> fmt::Debug for SessionWindowedCogroupedStream<K, A> {
 }
 
 impl<K: Clone + 'static, A: 'static> SessionWindowedCogroupedStream<K, A> {
-    pub(super) fn new(cogrouped: CogroupedStream<K, A>, windows: SessionWindows) -> Self {
-        Self { cogrouped, windows, emit: Emit::OnUpdate }
-    }
-
     /// As [`SessionWindowedStream::emit_on_window_close`](crate::streams::SessionWindowedStream::emit_on_window_close).
     #[must_use]
     pub fn emit_on_window_close(mut self) -> Self {

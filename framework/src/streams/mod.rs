@@ -82,7 +82,7 @@ pub use asynchronous::AsyncCalls;
 pub use branch::BranchedStream;
 pub use builder::StreamsBuilder;
 pub use cogrouped::CogroupedStream;
-pub use cogrouped_windows::{SessionWindowedCogroupedStream, TimeWindowedCogroupedStream};
+pub use cogrouped_windows::{CogroupedBy, SessionWindowedCogroupedStream, TimeWindowedCogroupedStream};
 pub use driver::TopologyTestDriver;
 pub use driver_io::{Piped, TestInput, TestOutput, TestRecord, TestStore};
 pub use error::{RecordPart, RecordPlace, TaskError, TopologyError};
@@ -121,7 +121,7 @@ pub use topology::{
     Topology, TopologyDescription,
 };
 pub use windowed::TimeWindowedStream;
-pub use windowed_by::{CogroupedBy, WindowedBy};
+pub use windowed_by::WindowedBy;
 pub use windows::{
     HoppingWindows, JoinWindows, SessionWindowedSerde, SessionWindows, SlidingWindows, TumblingWindows,
     UnlimitedWindows, Window, Windowed, WindowedSerde,

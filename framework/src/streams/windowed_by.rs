@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::store_spec;
-use super::cogrouped::CogroupedStream;
-use super::cogrouped_windows::{SessionWindowedCogroupedStream, TimeWindowedCogroupedStream};
 use super::error::TopologyError;
 use super::grouped::KGroupedStream;
 use super::node::{Emit, StoreLayout, StoreSpec};
@@ -20,7 +18,7 @@ use super::windows::{
 use crate::serde::Serde;
 use crate::store::WindowLayout;
 
-mod sealed {
+pub(super) mod sealed {
     pub trait Sealed {}
 }
 
@@ -41,25 +39,23 @@ macro_rules! windowed_by_time {
             type Stream = TimeWindowedStream<K, V>;
 
             fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream {
-                TimeWindowedStream::within(group, $kind(self), Emit::OnUpdate)
+                TimeWindowedStream::within(group, self.into(), Emit::OnUpdate)
             }
         }
 
-        impl<K: Clone + 'static, A: 'static> CogroupedBy<K, A> for $windows {
-            type Stream = TimeWindowedCogroupedStream<K, A>;
-
-            fn cogrouped(self, cogrouped: CogroupedStream<K, A>) -> Self::Stream {
-                TimeWindowedCogroupedStream::within(cogrouped, $kind(self))
+        impl From<$windows> for TimeWindows {
+            fn from(windows: $windows) -> Self {
+                $kind(windows)
             }
         }
     )*};
 }
 
 windowed_by_time!(
-    TumblingWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
-    HoppingWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
-    UnlimitedWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
-    SlidingWindows => TimeWindows::Sliding
+    TumblingWindows => |windows: TumblingWindows| Self::Aligned(windows.into()),
+    HoppingWindows => |windows: HoppingWindows| Self::Aligned(windows.into()),
+    UnlimitedWindows => |windows: UnlimitedWindows| Self::Aligned(windows.into()),
+    SlidingWindows => Self::Sliding
 );
 
 impl sealed::Sealed for SessionWindows {}
@@ -70,23 +66,6 @@ impl<K: Clone + 'static, V: 'static> WindowedBy<K, V> for SessionWindows {
     fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream {
         SessionWindowedStream::within(group, self, Emit::OnUpdate)
     }
-}
-
-impl<K: Clone + 'static, A: 'static> CogroupedBy<K, A> for SessionWindows {
-    type Stream = SessionWindowedCogroupedStream<K, A>;
-
-    fn cogrouped(self, cogrouped: CogroupedStream<K, A>) -> Self::Stream {
-        SessionWindowedCogroupedStream::new(cogrouped, self)
-    }
-}
-
-/// A kind of windows: what [`CogroupedStream::windowed_by`] takes.
-pub trait CogroupedBy<K, A>: sealed::Sealed {
-    /// The streams in such windows.
-    type Stream;
-
-    #[doc(hidden)]
-    fn cogrouped(self, cogrouped: CogroupedStream<K, A>) -> Self::Stream;
 }
 
 #[derive(Debug, Clone, Copy)]

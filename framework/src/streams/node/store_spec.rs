@@ -81,6 +81,7 @@ impl StoreSpec {
     }
 
     /// Whether it lies in the database of its task.
+    #[cfg(feature = "streams")]
     pub(crate) fn is_in_database(&self) -> bool {
         matches!(self.medium, Medium::Disk)
     }
