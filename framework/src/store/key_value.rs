@@ -81,28 +81,40 @@ impl Stamped {
     }
 }
 
-/// Goes through entries in the order of their keys, a page at a time: it holds no lock and no snapshot between pages,
-/// and always ends at the end of its range.
+/// Goes through entries in the order of their keys, from either end, a page at a time: it holds no lock and no snapshot
+/// between pages, and always ends.
 #[derive(Debug)]
 pub struct Entries {
     engine: Arc<dyn StateStore>,
-    next_key: Option<Vec<u8>>,
-    to: Option<Vec<u8>>,
-    page: VecDeque<(Bytes, Bytes)>,
+    /// Where it has not been: from the first key to the second, excluded.
+    rest: Option<(Vec<u8>, Option<Vec<u8>>)>,
+    /// What was taken before what is left of the rest, and behind it; in the order of keys.
+    front: VecDeque<(Bytes, Bytes)>,
+    back: VecDeque<(Bytes, Bytes)>,
 }
 
 impl Entries {
     fn new(engine: Arc<dyn StateStore>, from: Vec<u8>, to: Option<Vec<u8>>) -> Self {
-        Self { engine, next_key: Some(from), to, page: VecDeque::new() }
+        Self { engine, rest: Some((from, to)), front: VecDeque::new(), back: VecDeque::new() }
     }
 
-    fn fill(&mut self) -> Result<(), StoreError> {
-        let Some(from) = self.next_key.take() else { return Ok(()) };
-        self.page = self.engine.scan(KeyRange { from: &from, to: self.to.as_deref() }, PAGE_ENTRIES)?.into();
-        if self.page.len() == PAGE_ENTRIES {
+    fn fill_front(&mut self) -> Result<(), StoreError> {
+        let Some((from, to)) = self.rest.take() else { return Ok(()) };
+        self.front = self.engine.scan(KeyRange { from: &from, to: to.as_deref() }, PAGE_ENTRIES)?.into();
+        if self.front.len() == PAGE_ENTRIES {
             // The smallest key after the page's last is that key with a zero byte behind it.
-            self.next_key = self.page.back().map(|(key, _)| [&key[..], &[0]].concat());
+            self.rest = self.front.back().map(|(key, _)| ([&key[..], &[0]].concat(), to));
         }
+        Ok(())
+    }
+
+    fn fill_back(&mut self) -> Result<(), StoreError> {
+        let Some((from, to)) = self.rest.take() else { return Ok(()) };
+        let page = self.engine.scan_reverse(KeyRange { from: &from, to: to.as_deref() }, PAGE_ENTRIES)?;
+        if page.len() == PAGE_ENTRIES {
+            self.rest = page.last().map(|(key, _)| (from, Some(key.to_vec())));
+        }
+        self.back = page.into_iter().rev().collect();
         Ok(())
     }
 }
@@ -111,12 +123,24 @@ impl Iterator for Entries {
     type Item = Result<(Bytes, Stamped), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.is_empty()
-            && let Err(error) = self.fill()
+        if self.front.is_empty()
+            && let Err(error) = self.fill_front()
         {
             return Some(Err(error));
         }
-        let (key, value) = self.page.pop_front()?;
+        let (key, value) = self.front.pop_front().or_else(|| self.back.pop_front())?;
+        Some(Stamped::decode(value).map(|value| (key, value)))
+    }
+}
+
+impl DoubleEndedIterator for Entries {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.back.is_empty()
+            && let Err(error) = self.fill_back()
+        {
+            return Some(Err(error));
+        }
+        let (key, value) = self.back.pop_back().or_else(|| self.front.pop_back())?;
         Some(Stamped::decode(value).map(|value| (key, value)))
     }
 }

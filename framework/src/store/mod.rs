@@ -1,7 +1,8 @@
 //! State stores: ordered byte maps that know which changelog offset they are at.
 //!
 //! - [`StateStore`]: what an engine gives; [`MemoryStore`] and, with the feature `streams`,
-//!   `RocksStore` are the engines.
+//!   `RocksStore` are the engines that come with the crate, [`StoreEngine`] opens stores of another one, and
+//!   [`contract`] tests what is expected of it.
 //! - [`KeyValueStore`], [`WindowStore`] and [`VersionedStore`]: the layouts that streams use on top of any engine.
 //!
 //! A store never runs ahead of its changelog: a [`Batch`] carries the writes together with the [`Position`] they lead
@@ -14,9 +15,13 @@
 //! off; they are thrown away.
 
 mod batch;
+pub mod contract;
+mod engine;
 mod error;
 mod key_value;
 mod memory;
+mod opened;
+mod own;
 #[cfg(feature = "streams")]
 mod rocks;
 #[cfg(feature = "streams")]
@@ -31,17 +36,32 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use batch::{Batch, Position, Write};
+pub use engine::{StoreEngine, StorePlace};
 pub use error::StoreError;
 pub use key_value::{Entries, KeyValueStore, Stamped};
 pub use memory::MemoryStore;
+pub(crate) use own::OwnStore;
 #[cfg(feature = "streams")]
 pub use rocks::{RocksStore, StoreMemory, TaskDatabase};
 pub use rows::Rows;
 pub use versioned::{VersionedLayout, VersionedStore};
 pub use window::{WindowLayout, WindowStore, WindowedEntry};
 
-/// One store of one task: an ordered map from bytes to bytes. Reads may come from any thread and
-/// see what has been applied.
+/// One store of one task: an ordered map from bytes to bytes.
+///
+/// # What an engine promises
+///
+/// Streams keep the changelog, restore from it, and write to a store nothing but what is committed. For that to make
+/// the store right after every crash, exactly once where the application is, whoever implements this promises:
+///
+/// - Reads see what has been applied, from any thread. Keys are in the order of their bytes.
+/// - [`apply`](Self::apply) does all of a batch or, when it is an error, nothing; the position with the rows.
+/// - What is open again, after a crash or not, is what the first of its batches made of it: the newest may be missing,
+///   unless [`flush`](Self::flush) came after them, but no part of one, and none from the middle. Above all, the
+///   position is never ahead of the rows.
+/// - Or it remembers no position: then it is taken for one in memory, whatever else is in it, and restored whole.
+///
+/// [`contract::check`] tests it.
 pub trait StateStore: Send + Sync + fmt::Debug + 'static {
     /// The value of `key`.
     ///

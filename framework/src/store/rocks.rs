@@ -4,12 +4,10 @@
 //! prefix of what was applied to it; the position lies in the same column family under a reserved key and goes in with
 //! the same write batch, so that it tells which prefix is there at least.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use klamm_runtime::{Clock, SystemClock};
@@ -19,6 +17,7 @@ use rocksdb::{
     WriteBufferManager, WriteOptions,
 };
 
+use super::opened::Opened;
 use super::rocks_load::{self, RestoreState, RowsFile};
 use super::{Batch, EngineFigures, KeyRange, Position, Rows, StateStore, StoreError, Write};
 
@@ -53,9 +52,6 @@ const MEMTABLE_BLOOM_SHARE: f64 = 0.02;
 
 /// Keys below this are looked up without memory of their own.
 const SHORT_KEY_BYTES: usize = 128;
-
-/// How long a database may take to be closed by the task that had it before.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The memory that all stores of a process share: blocks read, filters, indexes and writes not yet flushed.
 #[derive(Clone)]
@@ -237,32 +233,6 @@ impl TaskDatabase {
         let store = RocksStore { database: Arc::clone(self), name: name.to_owned(), restore: Arc::default() };
         store.family().map(drop)?;
         Ok(store)
-    }
-}
-
-/// The databases that are open in this process.
-static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-static CLOSED: Condvar = Condvar::new();
-
-/// Keeps a path in the list of open databases.
-struct Opened(PathBuf);
-
-impl Opened {
-    fn new(path: &Path) -> Self {
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
-        Self(path.to_owned())
-    }
-
-    fn wait_until_free(path: &Path) {
-        let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(CLOSED.wait_timeout_while(open, CLOSE_PATIENCE, |open| open.contains(path)));
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
-        CLOSED.notify_all();
     }
 }
 

@@ -55,6 +55,11 @@ impl Rows {
         self.entries.is_empty()
     }
 
+    /// How many changes there are, those among them that others take the place of.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Forgets them, and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

@@ -31,6 +31,9 @@ pub struct VersionedLayout {
 }
 
 impl VersionedLayout {
+    /// Where it stands that versions are not listed that end, while they are restored.
+    pub(crate) const UNLISTED: &'static [u8] = &[ENDING + 1];
+
     /// Versions that are kept until stream time is `history` past their end.
     pub fn new(history: Duration) -> Self {
         Self { history_ms: i64::try_from(history.as_millis()).unwrap_or(i64::MAX) }

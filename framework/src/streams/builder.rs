@@ -223,11 +223,12 @@ pub(crate) fn store_spec<K: 'static, V: 'static>(
     StoreSpec {
         name: materialized.name.into(),
         layout,
-        persistent: materialized.persistent,
+        medium: materialized.medium,
         logged: materialized.logged,
         retention: materialized.retention,
         history: materialized.history,
         time_to_live: materialized.time_to_live,
+        keeps_duplicates: materialized.keeps_duplicates,
         write_only: key.write_only().or_else(|| materialized.value.write_only()),
         codec: Arc::new(StoreCodec { key, value: materialized.value }),
         types: std::any::type_name::<(K, V)>(),

@@ -4,30 +4,52 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::builder::{SharedGraph, key_value_store};
+use super::cogrouped_windows::CogroupedBy;
 use super::error::TopologyError;
 use super::grouped::KGroupedStream;
-use super::node::{Aggregate, Emit, Fold, Kept, NodeFactory, PassChanges, StoreSpec, node, view_node};
+use super::node::{Aggregate, Emit, Fold, Kept, Merge, NodeFactory, PassChanges, StoreSpec, node, view_node};
 use super::options::Materialized;
+use super::session_windowed::{self, SessionWindowedStream};
 use super::table::KTable;
 use super::topology::{Graph, NodeId};
 use super::windowed::TimeWindowedStream;
-use super::windowed_by::{AggregatesInTime, TimeWindows};
-use super::windows::Windowed;
+use super::windowed_by::TimeWindows;
+use super::windows::SessionWindows;
 use crate::serde::Serde;
 
 /// Makes the first aggregate of a key.
-type Initial<A> = Arc<dyn Fn() -> A + Send + Sync>;
+pub(super) type Initial<A> = Arc<dyn Fn() -> A + Send + Sync>;
+
+/// What an aggregate is of.
+pub(super) enum Within<K, A> {
+    /// A key.
+    Always,
+    /// A key and window.
+    Time(TimeWindows, Emit),
+    /// A key and session.
+    Sessions(SessionWindows, Emit, Merge<K, A>),
+}
+
+impl<K, A> Within<K, A> {
+    /// How long after its end a window can change no more.
+    fn closes_after_ms(&self) -> Option<i64> {
+        match self {
+            Self::Always => None,
+            Self::Time(windows, _) => Some(windows.closes_after_ms()),
+            Self::Sessions(windows, ..) => Some(session_windowed::closes_after_ms(*windows)),
+        }
+    }
+}
 
 /// Adds one of the streams to the topology: the node that aggregates it into a store.
-type Member<A> =
-    Arc<dyn Fn(&mut Graph, usize, &str, &Initial<A>, Option<(TimeWindows, Emit)>) -> NodeId + Send + Sync>;
+type Member<K, A> = Arc<dyn Fn(&mut Graph, usize, &str, &Initial<A>, &Within<K, A>) -> NodeId + Send + Sync>;
 
 /// Grouped streams of one key type, each with a way to add its records to one aggregate; see
 /// [`KGroupedStream::cogroup`].
 pub struct CogroupedStream<K, A> {
     graph: SharedGraph,
     key: Arc<dyn Serde<K>>,
-    members: Vec<Member<A>>,
+    members: Vec<Member<K, A>>,
     stranger: Option<TopologyError>,
 }
 
@@ -68,17 +90,20 @@ impl<K: Clone + 'static, V: 'static> KGroupedStream<K, V> {
 fn member<K: Clone + 'static, V: 'static, A: 'static, R: Into<Option<A>>>(
     group: &KGroupedStream<K, V>,
     add: impl Fn(&K, &V, A) -> R + Send + Sync + 'static,
-) -> Member<A> {
+) -> Member<K, A> {
     let (group, add) = (group.clone(), Arc::new(add));
-    Arc::new(move |graph, index, store, initial, windows| {
+    Arc::new(move |graph, index, store, initial, within| {
         let (add, initial) = (Arc::clone(&add), Arc::clone(initial));
         let fold: Fold<K, V, A> =
             Arc::new(move |key, value, stored| add(key, value, stored.unwrap_or_else(|| initial())).into());
-        let factory = match windows {
-            Some((windows, emit)) => {
-                TimeWindowedStream::within(group.clone(), windows, emit).factory(store, fold)
+        let factory = match within {
+            Within::Time(windows, emit) => {
+                TimeWindowedStream::within(group.clone(), *windows, *emit).factory(store, fold)
             }
-            None => plain(&group, store, fold),
+            Within::Sessions(windows, emit, merge) => {
+                SessionWindowedStream::within(group.clone(), *windows, *emit).factory(store, fold, merge)
+            }
+            Within::Always => plain(&group, store, fold),
         };
         // Each stream has a repartition topic of its own, should it need one.
         let name = if index == 0 { store.to_owned() } else { format!("{store}-{index}") };
@@ -124,19 +149,24 @@ impl<K: Clone + 'static, A: 'static> CogroupedStream<K, A> {
     ) -> KTable<K, A> {
         let spec = key_value_store(Arc::clone(&self.key), materialized.into());
         let initial: Initial<A> = Arc::new(initial);
-        self.add::<K>(spec, &initial, None, None)
+        self.add::<K>(spec, &initial, &Within::Always, None)
     }
 
-    /// Aggregates per key and window; all streams share one stream time, so that what is late for one is late for all.
-    pub fn windowed_by(self, windows: impl AggregatesInTime) -> TimeWindowedCogroupedStream<K, A> {
-        TimeWindowedCogroupedStream { windows: windows.in_time().0, emit: Emit::OnUpdate, cogrouped: self }
+    /// Aggregates per key and window or session; all streams share one stream time, so that what is late for one is
+    /// late for all.
+    pub fn windowed_by<W: CogroupedBy<K, A>>(self, windows: W) -> W::Stream {
+        windows.cogrouped(self)
     }
 
-    fn add<KT: 'static>(
+    pub(super) fn key_serde(&self) -> Arc<dyn Serde<K>> {
+        Arc::clone(&self.key)
+    }
+
+    pub(super) fn add<KT: 'static>(
         self,
         spec: StoreSpec,
         initial: &Initial<A>,
-        windows: Option<(TimeWindows, Emit)>,
+        within: &Within<K, A>,
         problem: Option<TopologyError>,
     ) -> KTable<KT, A> {
         let name = spec.name.to_string();
@@ -144,11 +174,11 @@ impl<K: Clone + 'static, A: 'static> CogroupedStream<K, A> {
             graph.errors.extend(self.stranger.into_iter().chain(problem));
             let mut nodes = Vec::new();
             for (index, member) in self.members.iter().enumerate() {
-                nodes.push(member(graph, index, &name, initial, windows));
+                nodes.push(member(graph, index, &name, initial, within));
             }
             graph.store(spec, nodes[0]);
-            if let Some((windows, _)) = windows {
-                graph.closes(nodes[0], windows.closes_after_ms());
+            if let Some(closes_after_ms) = within.closes_after_ms() {
+                graph.closes(nodes[0], closes_after_ms);
             }
             for other in &nodes[1..] {
                 graph.keep_in(*other, &name);
@@ -159,41 +189,5 @@ impl<K: Clone + 'static, A: 'static> CogroupedStream<K, A> {
             node
         });
         KTable::stored(self.graph.clone(), node, name)
-    }
-}
-
-/// Grouped streams with one aggregate per key and window.
-pub struct TimeWindowedCogroupedStream<K, A> {
-    cogrouped: CogroupedStream<K, A>,
-    windows: TimeWindows,
-    emit: Emit,
-}
-
-impl<K, A> fmt::Debug for TimeWindowedCogroupedStream<K, A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimeWindowedCogroupedStream")
-            .field("cogrouped", &self.cogrouped)
-            .field("windows", &self.windows)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<K: Clone + 'static, A: 'static> TimeWindowedCogroupedStream<K, A> {
-    /// As [`TimeWindowedStream::emit_on_window_close`].
-    #[must_use]
-    pub fn emit_on_window_close(mut self) -> Self {
-        self.emit = Emit::OnClose;
-        self
-    }
-
-    /// The aggregate of each key and window, from `initial` on.
-    pub fn aggregate(
-        self,
-        materialized: impl Into<Materialized<A>>,
-        initial: impl Fn() -> A + Send + Sync + 'static,
-    ) -> KTable<Windowed<K>, A> {
-        let (spec, problem) = self.windows.store(Arc::clone(&self.cogrouped.key), materialized.into());
-        let initial: Initial<A> = Arc::new(initial);
-        self.cogrouped.add::<Windowed<K>>(spec, &initial, Some((self.windows, self.emit)), problem)
     }
 }

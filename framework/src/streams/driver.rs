@@ -16,12 +16,13 @@ use std::time::Duration;
 use super::cache::CacheBudget;
 #[cfg(feature = "streams")]
 use super::cache::Tell;
+use super::driver_directory::DriverDirectory;
 use super::driver_io::{TestInput, TestOutput, TestStore};
 use super::error::TaskError;
 use super::global;
 use super::idling::Idling;
 use super::incoming::{Incoming, IncomingBatch};
-use super::node::{Dropped, LocalCalls, Output, OutputKind, StoreSpec, TopicId};
+use super::node::{Dropped, LocalCalls, Medium, Output, OutputKind, StoreSpec, TopicId};
 use super::options::Serdes;
 use super::policy::ErrorPolicy;
 use super::query::StoreReader;
@@ -41,7 +42,8 @@ type OpenEngine<'a> = dyn FnMut(usize, &StoreSpec) -> Result<Arc<dyn StateStore>
 
 /// Drives a topology one record at a time.
 ///
-/// Table updates are not held back, so every one of them is seen; all stores are in memory. Topics of the
+/// Table updates are not held back, so every one of them is seen; all stores are in memory, but those of
+/// [engines of one's own](crate::streams::Materialized::stored_in). Topics of the
 /// application (repartition topics, changelogs) are looped through or readable under their names without the
 /// application's, as `counts-changelog`.
 pub struct TopologyTestDriver {
@@ -68,6 +70,8 @@ pub(super) struct Core {
     pub(super) idle_after: Option<Duration>,
     /// When each task had its last record.
     pub(super) last_record_ms: HashMap<usize, i64>,
+    /// After all that has stores: they are closed before it goes.
+    _own: DriverDirectory,
 }
 
 impl TopologyTestDriver {
@@ -102,8 +106,9 @@ impl TopologyTestDriver {
         let budget = CacheBudget::new(cache_bytes, Some(tell));
         let inner = Arc::clone(&topology.inner);
         let mut databases = HashMap::new();
-        Self::open(topology, ErrorPolicy::fail(), &budget, &mut |sub_topology, spec| {
-            if !spec.persistent {
+        let own = DriverDirectory::given(directory.as_ref());
+        Self::open(topology, ErrorPolicy::fail(), &budget, own, &mut |sub_topology, spec| {
+            if !spec.is_in_database() {
                 return Ok(Arc::new(MemoryStore::new()));
             }
             let database = match databases.entry(sub_topology) {
@@ -112,7 +117,7 @@ impl TopologyTestDriver {
                     let id = TaskId { sub_topology, partition: 0 };
                     let stores = inner.stores_of(&inner.sub_topologies[sub_topology]);
                     let names: Vec<&str> =
-                        stores.filter(|store| store.persistent).map(|store| &*store.name).collect();
+                        stores.filter(|store| store.is_in_database()).map(|store| &*store.name).collect();
                     let path = directory.as_ref().join(id.to_string());
                     vacant.insert(TaskDatabase::open_when_free(&path, &names, memory)?)
                 }
@@ -123,13 +128,15 @@ impl TopologyTestDriver {
 
     fn start(topology: Topology, policy: ErrorPolicy, options: TaskOptions) -> Self {
         let budget = CacheBudget::new(options.cache_bytes, None);
-        Self::open(topology, policy, &budget, &mut |_, _| Ok(Arc::new(MemoryStore::new())))
+        let own = DriverDirectory::temporary();
+        Self::open(topology, policy, &budget, own, &mut |_, _| Ok(Arc::new(MemoryStore::new())))
     }
 
     fn open(
         topology: Topology,
         policy: ErrorPolicy,
         budget: &Arc<CacheBudget>,
+        mut own: DriverDirectory,
         open_engine: &mut OpenEngine<'_>,
     ) -> Self {
         let topology = topology.with_default_policy(&policy).unwrap_or_else(|error| panic!("{error}")).inner;
@@ -138,12 +145,15 @@ impl TopologyTestDriver {
         let mut tasks = Vec::new();
         let calls = Rc::new(LocalCalls::default());
         for sub_topology in 0..topology.sub_topologies.len() {
+            let id = TaskId { sub_topology, partition: 0 };
             let mut open = |spec: &StoreSpec| {
-                let engine = open_engine(sub_topology, spec)?;
+                let engine = match &spec.medium {
+                    Medium::Own(engine) => own.open(&**engine, id, spec)?,
+                    Medium::Memory | Medium::Disk => open_engine(sub_topology, spec)?,
+                };
                 engines.insert(spec.name.to_string(), Arc::clone(&engine));
                 Ok(engine)
             };
-            let id = TaskId { sub_topology, partition: 0 };
             let task = Task::with_budget(&topology, id, names.clone(), &mut open, budget);
             let mut task = task.unwrap_or_else(|error| panic!("the task cannot be made: {error}"));
             task.context_mut().pause = |_| {};
@@ -171,6 +181,7 @@ impl TopologyTestDriver {
             idling: HashMap::new(),
             idle_after: None,
             last_record_ms: HashMap::new(),
+            _own: own,
         };
         Self { core: Rc::new(RefCell::new(core)) }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::builder::{SharedGraph, StreamsBuilder, key_value_store};
 use super::error::TopologyError;
-use super::node::{GlobalJoin, node};
+use super::node::{GlobalJoin, Medium, node};
 use super::options::{Consumed, Joined, Materialized};
 use super::store_refs::GlobalStoreRef;
 use super::stream::KStream;
@@ -64,7 +64,7 @@ impl StreamsBuilder {
         let (topic, serdes) = (topic.into(), consumed.serdes);
         let store = format!("{topic}-global");
         let materialized = Materialized {
-            persistent: false,
+            medium: Medium::Memory,
             logged: false,
             ..Materialized::written_by(store, serdes.value)
         };

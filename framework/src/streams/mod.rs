@@ -27,7 +27,9 @@ mod cache;
 #[cfg(test)]
 mod calling_properties;
 mod cogrouped;
+mod cogrouped_windows;
 mod driver;
+mod driver_directory;
 mod driver_io;
 mod driver_time;
 mod error;
@@ -79,7 +81,8 @@ mod windows;
 pub use asynchronous::AsyncCalls;
 pub use branch::BranchedStream;
 pub use builder::StreamsBuilder;
-pub use cogrouped::{CogroupedStream, TimeWindowedCogroupedStream};
+pub use cogrouped::CogroupedStream;
+pub use cogrouped_windows::{CogroupedBy, SessionWindowedCogroupedStream, TimeWindowedCogroupedStream};
 pub use driver::TopologyTestDriver;
 pub use driver_io::{Piped, TestInput, TestOutput, TestRecord, TestStore};
 pub use error::{RecordPart, RecordPlace, TaskError, TopologyError};
@@ -118,8 +121,8 @@ pub use topology::{
     Topology, TopologyDescription,
 };
 pub use windowed::TimeWindowedStream;
-pub use windowed_by::{AggregatesInTime, WindowedBy};
+pub use windowed_by::WindowedBy;
 pub use windows::{
     HoppingWindows, JoinWindows, SessionWindowedSerde, SessionWindows, SlidingWindows, TumblingWindows,
-    Window, Windowed, WindowedSerde,
+    UnlimitedWindows, Window, Windowed, WindowedSerde,
 };

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use klamm_client::OffsetReset;
 
+use super::node::Medium;
 use super::routing::{Partitions, StreamPartitioner};
 use super::stamps::{Stamping, Timestamps, of_value};
 use crate::serde::{DefaultSerde, Serde};
+use crate::store::StoreEngine;
 
 /// The serdes of a pair of types.
 pub(crate) struct Serdes<K, V> {
@@ -345,11 +347,12 @@ impl<K: DefaultSerde, V: DefaultSerde> Default for Joined<K, V> {
 pub struct Materialized<V> {
     pub(crate) name: String,
     pub(crate) value: Arc<dyn Serde<V>>,
-    pub(crate) persistent: bool,
+    pub(crate) medium: Medium,
     pub(crate) logged: bool,
     pub(crate) retention: Option<Duration>,
     pub(crate) history: Option<Duration>,
     pub(crate) time_to_live: Option<Duration>,
+    pub(crate) keeps_duplicates: bool,
 }
 
 impl<V: DefaultSerde> Materialized<V> {
@@ -366,15 +369,33 @@ impl<V> Materialized<V> {
     }
 
     pub(crate) fn written_by(name: impl Into<String>, value: Arc<dyn Serde<V>>) -> Self {
-        let (persistent, logged) = (true, true);
-        let name = name.into();
-        Self { name, value, persistent, logged, retention: None, history: None, time_to_live: None }
+        let (name, medium, logged) = (name.into(), Medium::Disk, true);
+        Self {
+            name,
+            value,
+            medium,
+            logged,
+            retention: None,
+            history: None,
+            time_to_live: None,
+            keeps_duplicates: false,
+        }
     }
 
     /// Keeps the store in memory: faster to write, and restored from the changelog at every start.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
-        self.persistent = false;
+        self.medium = Medium::Memory;
+        self
+    }
+
+    /// Keeps the store in an engine of one's own, which is told where, and has to do what a
+    /// [`StateStore`](crate::store::StateStore) promises: changelog, restore, standbys and exactly once are as of any
+    /// other store. What panics there is an error of the store. The test driver opens it in a directory that is
+    /// removed with the driver. Without a changelog, what is in it is what the engine remembers.
+    #[must_use]
+    pub fn stored_in(mut self, engine: impl StoreEngine) -> Self {
+        self.medium = Medium::Own(Arc::new(engine));
         self
     }
 
@@ -391,6 +412,15 @@ impl<V> Materialized<V> {
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);
+        self
+    }
+
+    /// Keeps all values that are put for a key and the start of a window, instead of the last one, as Kafka's window
+    /// stores with `retainDuplicates` do. For [`window_store`](crate::streams::StreamsBuilder::window_store)s of
+    /// processors only. A record that is processed again after a crash adds nothing.
+    #[must_use]
+    pub fn retain_duplicates(mut self) -> Self {
+        self.keeps_duplicates = true;
         self
     }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use super::builder::store_spec;
 use super::error::TopologyError;
 use super::grouped::{KGroupedStream, aggregate, count, reduce};
-use super::node::{Emit, Fold, Merge, SessionAggregate, StoreLayout, WindowTable, node};
+use super::node::{
+    Emit, Fold, Merge, NodeFactory, SessionAggregate, StoreLayout, StoreSpec, WindowTable, node,
+};
 use super::options::Materialized;
 use super::stream::KStream;
 use super::table::KTable;
 use super::windowed::{Aggregation, LateRecords, add_aggregation, entrance};
 use super::windows::serde::SessionStoreKeySerde;
 use super::windows::{SessionWindows, Windowed};
-use crate::serde::Bytes;
+use crate::serde::{Bytes, Serde};
 use crate::store::WindowLayout;
 
 /// Records grouped by key and session; see [`SessionWindows`]. A session's row has the time of its end. When a record
@@ -37,8 +39,8 @@ impl<K, V> fmt::Debug for SessionWindowedStream<K, V> {
 }
 
 impl<K: Clone + 'static, V: 'static> SessionWindowedStream<K, V> {
-    pub(super) fn new(group: KGroupedStream<K, V>, windows: SessionWindows) -> Self {
-        Self { group, windows, emit: Emit::OnUpdate, late: LateRecords::default() }
+    pub(super) fn within(group: KGroupedStream<K, V>, windows: SessionWindows, emit: Emit) -> Self {
+        Self { group, windows, emit, late: LateRecords::default() }
     }
 
     /// Tells of each session once, when stream time is gap and grace past its end and it can change no more, by end and
@@ -94,28 +96,50 @@ impl<K: Clone + 'static, V: 'static> SessionWindowedStream<K, V> {
         fold: Fold<K, V, A>,
         merge: Merge<K, A>,
     ) -> KTable<Windowed<K>, A> {
-        let (windows, emit) = (self.windows, self.emit);
-        let needed = windows.lifetime();
-        let retention = materialized.retention.unwrap_or(needed);
-        let problem = (retention < needed).then(|| TopologyError::RetentionTooShort {
-            store: materialized.name.clone(),
-            retention,
-            needed,
-        });
-        let layout = StoreLayout::Window(WindowLayout::sessions(retention));
-        let key = Arc::new(SessionStoreKeySerde(Arc::clone(&self.group.grouped.serdes.key)));
-        let spec = store_spec::<Windowed<K>, A>(layout, key, materialized);
-        let (store, entrance) = (spec.name.to_string(), entrance(&self.group));
-        // A record that lies a gap behind it is still part of it.
-        let closes_after_ms = windows.gap_ms().saturating_add(windows.grace_ms()).saturating_add(1);
-        let factory = node::<K, V, _>(move |wiring, id| {
+        let (spec, problem) = store(self.windows, Arc::clone(&self.group.grouped.serdes.key), materialized);
+        let factory = self.factory(&spec.name, fold, &merge);
+        let aggregation =
+            Aggregation { spec, factory, problem, closes_after_ms: closes_after_ms(self.windows) };
+        add_aggregation(&self.group, operation, aggregation, &self.late)
+    }
+
+    pub(super) fn factory<A: 'static>(
+        &self,
+        store: &str,
+        fold: Fold<K, V, A>,
+        merge: &Merge<K, A>,
+    ) -> NodeFactory {
+        let (windows, emit, closes_after_ms) = (self.windows, self.emit, closes_after_ms(self.windows));
+        let (store, merge, entrance) = (store.to_owned(), Arc::clone(merge), entrance(&self.group));
+        node::<K, V, _>(move |wiring, id| {
             let table = WindowTable::wire(wiring, id, &store, emit, (end_of, closes_after_ms))?;
             let (fold, merge) = (Arc::clone(&fold), Arc::clone(&merge));
             Ok(SessionAggregate { entrance: entrance(wiring, id)?, table, windows, fold, merge })
-        });
-        let aggregation = Aggregation { spec, factory, problem, closes_after_ms };
-        add_aggregation(&self.group, operation, aggregation, &self.late)
+        })
     }
+}
+
+/// The store of what is aggregated in sessions, and what is wrong with it.
+pub(super) fn store<K: 'static, A: 'static>(
+    windows: SessionWindows,
+    key: Arc<dyn Serde<K>>,
+    materialized: Materialized<A>,
+) -> (StoreSpec, Option<TopologyError>) {
+    let needed = windows.lifetime();
+    let retention = materialized.retention.unwrap_or(needed);
+    let problem = (retention < needed).then(|| TopologyError::RetentionTooShort {
+        store: materialized.name.clone(),
+        retention,
+        needed,
+    });
+    let layout = StoreLayout::Window(WindowLayout::sessions(retention));
+    let spec = store_spec::<Windowed<K>, A>(layout, Arc::new(SessionStoreKeySerde(key)), materialized);
+    (spec, problem)
+}
+
+/// How long after its end a session can change no more: a record that lies a gap behind it is still part of it.
+pub(super) fn closes_after_ms(windows: SessionWindows) -> i64 {
+    windows.gap_ms().saturating_add(windows.grace_ms()).saturating_add(1)
 }
 
 fn end_of(changelog_key: &Bytes) -> Option<i64> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::builder::store_spec;
 use super::error::TopologyError;
 use super::node::{
-    Joiner, NodeFactory, Pass, Side, StoreLayout, StoreSpec, StreamStreamJoin, Unmatched, following_node,
-    inner_node,
+    Joiner, Medium, NodeFactory, Pass, Side, StoreLayout, StoreSpec, StreamStreamJoin, Unmatched,
+    following_node, inner_node,
 };
 use super::options::{Materialized, Serdes};
 use super::outlets::add_repartition;
@@ -14,7 +14,7 @@ use super::stream::KStream;
 use super::topology::{Graph, NodeId};
 use super::windows::JoinWindows;
 use crate::serde::{Bytes, BytesSerde, DefaultSerde, Serde};
-use crate::store::WindowLayout;
+use crate::store::{StoreEngine, WindowLayout};
 
 /// How two streams are joined: the name of the stores that their records wait in, and how those are written.
 ///
@@ -27,7 +27,7 @@ pub struct StreamJoined<K, V, W> {
     key: Arc<dyn Serde<K>>,
     value: Arc<dyn Serde<V>>,
     other: Arc<dyn Serde<W>>,
-    persistent: bool,
+    medium: Medium,
 }
 
 impl<K, V, W> StreamJoined<K, V, W> {
@@ -39,20 +39,27 @@ impl<K, V, W> StreamJoined<K, V, W> {
         other_value: impl Serde<W>,
     ) -> Self {
         let (key, value, other) = (Arc::new(key), Arc::new(value), Arc::new(other_value));
-        Self { name: name.into(), key, value, other, persistent: true }
+        Self { name: name.into(), key, value, other, medium: Medium::Disk }
     }
 
     /// Keeps the stores in memory: faster to write, and restored from the changelogs at every start.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
-        self.persistent = false;
+        self.medium = Medium::Memory;
+        self
+    }
+
+    /// Keeps the stores in an engine of one's own; see [`Materialized::stored_in`].
+    #[must_use]
+    pub fn stored_in(mut self, engine: impl StoreEngine) -> Self {
+        self.medium = Medium::Own(Arc::new(engine));
         self
     }
 
     fn store<T: 'static>(&self, part: &str, layout: StoreLayout, value: Arc<dyn Serde<T>>) -> StoreSpec {
         let name = format!("{}-{part}", self.name);
         let materialized =
-            Materialized { persistent: self.persistent, ..Materialized::written_by(name, value) };
+            Materialized { medium: self.medium.clone(), ..Materialized::written_by(name, value) };
         store_spec::<Bytes, T>(layout, Arc::new(BytesSerde), materialized)
     }
 }

@@ -193,9 +193,8 @@ impl<K: 'static, V: 'static> KTable<K, V> {
             value: Arc::clone(&value),
             until: until.wait(closes_after_ms).map(|Wait(until)| until),
         };
-        let Materialized { name, persistent, logged, retention, history, time_to_live, .. } = buffer;
-        let rows =
-            Materialized { persistent, logged, retention, history, time_to_live, ..rows(name.clone()) };
+        let name = buffer.name.clone();
+        let rows = rows(buffer);
         let mut spec = store_spec::<Bytes, Bytes>(StoreLayout::KeyValue, Arc::new(BytesSerde), rows);
         spec.types = std::any::type_name::<(K, V)>();
         spec.write_only = value.write_only();
@@ -227,8 +226,12 @@ impl<K: 'static, V: 'static> KTable<K, V> {
     }
 }
 
-fn rows(name: String) -> Materialized<Bytes> {
-    Materialized::with(name, BytesSerde)
+/// The same buffer, of rows as bytes.
+fn rows<V>(buffer: Materialized<V>) -> Materialized<Bytes> {
+    let Materialized { name, medium, logged, retention, history, time_to_live, keeps_duplicates, .. } =
+        buffer;
+    let kept = Materialized { medium, logged, retention, history, ..Materialized::with(name, BytesSerde) };
+    Materialized { time_to_live, keeps_duplicates, ..kept }
 }
 
 /// What a buffer is made of in each task.

@@ -12,12 +12,13 @@ use super::session_windowed::SessionWindowedStream;
 use super::windowed::TimeWindowedStream;
 use super::windows::serde::WindowStoreKeySerde;
 use super::windows::{
-    AlignedWindows, HoppingWindows, SessionWindows, SlidingWindows, TumblingWindows, Windowed,
+    AlignedWindows, HoppingWindows, SessionWindows, SlidingWindows, TumblingWindows, UnlimitedWindows,
+    Windowed,
 };
 use crate::serde::Serde;
 use crate::store::WindowLayout;
 
-mod sealed {
+pub(super) mod sealed {
     pub trait Sealed {}
 }
 
@@ -38,22 +39,23 @@ macro_rules! windowed_by_time {
             type Stream = TimeWindowedStream<K, V>;
 
             fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream {
-                TimeWindowedStream::within(group, self.in_time().0, Emit::OnUpdate)
+                TimeWindowedStream::within(group, self.into(), Emit::OnUpdate)
             }
         }
 
-        impl AggregatesInTime for $windows {
-            fn in_time(self) -> InTime {
-                InTime($kind(self))
+        impl From<$windows> for TimeWindows {
+            fn from(windows: $windows) -> Self {
+                $kind(windows)
             }
         }
     )*};
 }
 
 windowed_by_time!(
-    TumblingWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
-    HoppingWindows => |windows: Self| TimeWindows::Aligned(windows.into()),
-    SlidingWindows => TimeWindows::Sliding
+    TumblingWindows => |windows: TumblingWindows| Self::Aligned(windows.into()),
+    HoppingWindows => |windows: HoppingWindows| Self::Aligned(windows.into()),
+    UnlimitedWindows => |windows: UnlimitedWindows| Self::Aligned(windows.into()),
+    SlidingWindows => Self::Sliding
 );
 
 impl sealed::Sealed for SessionWindows {}
@@ -62,20 +64,9 @@ impl<K: Clone + 'static, V: 'static> WindowedBy<K, V> for SessionWindows {
     type Stream = SessionWindowedStream<K, V>;
 
     fn windowed(self, group: KGroupedStream<K, V>) -> Self::Stream {
-        SessionWindowedStream::new(group, self)
+        SessionWindowedStream::within(group, self, Emit::OnUpdate)
     }
 }
-
-/// Windows of time: what [`CogroupedStream::windowed_by`](crate::streams::CogroupedStream::windowed_by) takes.
-pub trait AggregatesInTime: sealed::Sealed {
-    #[doc(hidden)]
-    fn in_time(self) -> InTime;
-}
-
-/// Windows of one of the kinds, which only this crate tells apart.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct InTime(pub(super) TimeWindows);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TimeWindows {

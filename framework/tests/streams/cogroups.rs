@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use klamm::serde::StringSerde;
-use klamm::streams::{StreamsBuilder, TopologyTestDriver, TumblingWindows, Windowed, WindowedSerde};
+use klamm::streams::{
+    KStream, SessionWindows, StreamsBuilder, TestRecord, TopologyTestDriver, TumblingWindows, Windowed,
+    WindowedSerde,
+};
+use klamm_runtime::{Rng, SeededRng};
 
 fn add(name: &'static str) -> impl Fn(&String, &String, String) -> Option<String> + Send + Sync + 'static {
     move |_, value, all| (value != "DEL").then(|| format!("{all}{name}{value}"))
@@ -70,6 +74,58 @@ fn what_is_late_for_one_stream_is_late_for_all() {
             false => assert_eq!(told, [(0, "a1"), (0, "a1b2"), (20, "a3")]),
         }
         assert_eq!(driver.dropped().late, 1);
+    }
+}
+
+fn flat(key: &Windowed<String>, all: &Option<i64>) -> (String, Option<i64>) {
+    (format!("{} {:?}", key.key, key.window), *all)
+}
+
+/// A record of any stream joins or begins a session: as if they were one stream before.
+#[test]
+fn sessions_are_those_of_all_streams_together() {
+    let rng = SeededRng::new(0xC0);
+    for round in 0..60 {
+        let (cache_bytes, on_close) = (if round % 2 == 0 { 0 } else { 1 << 20 }, round % 3 == 0);
+        let windows = || SessionWindows::of(Duration::from_millis(5)).grace(Duration::from_millis(10));
+        let mut streams = StreamsBuilder::new();
+        let inputs = ["a", "b"].map(|topic| streams.stream::<String, String>(topic));
+        let [a, b] = inputs.each_ref().map(KStream::group_by_key);
+        let together = a
+            .cogroup(|_, value, all: i64| all + value.len() as i64)
+            .cogroup(&b, |_, value, all| all + value.len() as i64)
+            .windowed_by(windows());
+        let together = if on_close { together.emit_on_window_close() } else { together };
+        together
+            .aggregate("together", || 0, |_, one, other| one + other)
+            .to_stream()
+            .map(flat)
+            .to("together");
+        let merged = inputs[0].merge(&inputs[1]).group_by_key().windowed_by(windows());
+        let merged = if on_close { merged.emit_on_window_close() } else { merged };
+        let add = |_: &String, value: &String, all: i64| all + value.len() as i64;
+        merged.aggregate("merged", || 0, add, |_, one, other| one + other).to_stream().map(flat).to("merged");
+        let mut driver = TopologyTestDriver::cached(streams.build().unwrap(), cache_bytes);
+        for time in 0..150 {
+            let at = (time * 2 - rng.below(25) as i64).max(0);
+            let (topic, key) = (if rng.below(2) == 0 { "a" } else { "b" }, format!("k{}", rng.below(3)));
+            driver.input::<String, String>(topic).pipe(key, "x".repeat(rng.below(3) as usize)).at(at);
+            if rng.below(9) == 0 {
+                driver.commit();
+            }
+        }
+        driver.commit();
+        let told = |topic: &str| {
+            let plain =
+                |record: TestRecord<String, Option<i64>>| (record.key, record.value, record.timestamp_ms);
+            driver.output(topic).read_all().into_iter().map(plain).collect::<Vec<_>>()
+        };
+        let (together, merged) = (told("together"), told("merged"));
+        assert!(together.len() > 5);
+        assert_eq!(together, merged, "round {round}");
+        let all = |store: &str| driver.store::<Windowed<String>, i64>(store).all();
+        assert_eq!(all("together"), all("merged"), "round {round}");
+        assert_eq!(driver.dropped().late % 2, 0, "each of both leaves out the same");
     }
 }
 

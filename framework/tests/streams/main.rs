@@ -45,9 +45,13 @@ mod idle_time;
 #[cfg(feature = "testing")]
 mod interrupted_restores;
 mod joins;
+mod journal;
 mod nulls;
 #[cfg(feature = "testing")]
 mod observing;
+mod own_stores;
+#[cfg(feature = "testing")]
+mod own_stores_running;
 mod panicking_kinds;
 mod panicking_operators;
 #[cfg(feature = "testing")]
@@ -55,6 +59,7 @@ mod panicking_running;
 mod patterns;
 #[cfg(feature = "testing")]
 mod pipeline;
+mod processor_reads;
 mod processor_store_rows;
 mod processor_stores;
 #[cfg(feature = "testing")]
@@ -92,6 +97,7 @@ mod table_views;
 mod threads;
 #[cfg(feature = "testing")]
 mod time_order;
+mod unlimited_windows;
 mod unreadable_rows;
 mod versions;
 #[cfg(feature = "testing")]

@@ -306,6 +306,35 @@ async fn stores_of_every_kind_are_restored_as_they_were(kit: TestKit) {
     assert!(found.pop().unwrap() == restored, "not as it was");
 }
 
+/// Broken off between pieces, and before it is listed which versions end.
+#[klamm::test]
+async fn versions_are_restored_in_pieces_though_crashes_come_between(kit: TestKit) {
+    let (mut rig, rng) = (Rig::new(&kit).await, SeededRng::new(9));
+    let start = async |rig: &Rig| {
+        let mut streams = StreamsBuilder::new();
+        let rows = Materialized::named("rows").versioned(Duration::from_secs(3_600));
+        streams.table_with::<String, String>("in", Consumed::default(), rows);
+        streams.build().unwrap().start(rig.config(1)).await.unwrap()
+    };
+    rig.write(&rng, 2 * RECORDS, 1_500).await;
+    for _ in 0..2 {
+        kit.faults().next(ApiKey::Fetch, 200, Answer::Delayed(Duration::from_millis(60)));
+        let app = start(&rig).await;
+        until(|| app.metrics().restored > 0).await;
+        assert!(left(&app) > 0, "it is to be in the middle");
+        drop(app);
+        kit.faults().behave();
+    }
+    let app = start(&rig).await;
+    caught_up(&app).await;
+    rig.is_right(&[&app]).await;
+    kit.send_record(Record::to("in").partition(1).key("key-000000007").value("new")).await;
+    rig.model.insert("key-000000007".to_owned(), "new".to_owned());
+    caught_up(&app).await;
+    rig.is_right(&[&app]).await;
+    app.close().await.unwrap();
+}
+
 /// A position is stamped with the time when the store had all of its changelog for sure. In the middle of a restore
 /// that is long ago: tombstones of what it has may go before the rest is read.
 #[klamm::test]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::list_entries::{self, ListTime};
 use super::store_spec::StoreLayout;
+use super::versioned_load::{self, Listing};
 use crate::store::{Rows, StateStore, StoreError};
 
 /// Knows the layout of a store, and nothing else of it: rows can be put together away from the thread that has it.
@@ -14,21 +15,38 @@ pub(crate) struct ChangelogRows {
 }
 
 impl ChangelogRows {
-    /// `None` for layouts of which a record says more than what its own row is.
-    pub(super) fn new(layout: StoreLayout, listed: Option<ListTime>) -> Option<Self> {
-        (!matches!(layout, StoreLayout::Versioned(_))).then_some(Self { layout, listed })
+    pub(super) fn new(layout: StoreLayout, listed: Option<ListTime>) -> Self {
+        Self { layout, listed }
     }
 
     /// What comes before the first records.
     pub(crate) fn begin(self, engine: &dyn StateStore) -> Result<(), StoreError> {
-        match self.listed {
-            Some(_) => list_entries::doubt_list(engine),
-            None => Ok(()),
+        match (self.layout, self.listed) {
+            (StoreLayout::Versioned(_), _) => versioned_load::begin(engine),
+            (_, Some(_)) => list_entries::doubt_list(engine),
+            (_, None) => Ok(()),
         }
     }
 
-    /// Adds what a record says.
-    pub(crate) fn add(self, rows: &mut Rows, key: &Bytes, value: Option<&Bytes>, timestamp_ms: i64) {
+    /// What comes after the last ones, if anything.
+    pub(crate) fn end(self) -> Option<Listing> {
+        match self.layout {
+            StoreLayout::Versioned(layout) => Some(Listing::new(layout)),
+            StoreLayout::KeyValue | StoreLayout::Window(_) => None,
+        }
+    }
+
+    /// Adds what a record says, which has its own time and is read at the stream time of all up to it.
+    pub(crate) fn add(
+        self,
+        rows: &mut Rows,
+        key: &Bytes,
+        value: Option<&Bytes>,
+        (timestamp_ms, stream_time_ms): (i64, i64),
+    ) {
+        if let StoreLayout::Versioned(layout) = self.layout {
+            return versioned_load::add(layout, rows, (key, value), timestamp_ms, stream_time_ms);
+        }
         let segment = match self.layout {
             StoreLayout::Window(layout) => match layout.time_of(key) {
                 Some(time_ms) => layout.segment_of(time_ms).to_be_bytes(),
@@ -59,7 +77,7 @@ mod tests {
     use klamm_client::Headers;
     use klamm_runtime::{Rng, SeededRng};
 
-    use super::super::{OrderedStore, StoreSpec, TaskStore, TopicId};
+    use super::super::{Medium, OrderedStore, StoreSpec, TaskStore, TopicId};
     use super::*;
     use crate::store::{KeyRange, MemoryStore, Position, WindowLayout};
     use crate::streams::incoming::Incoming;
@@ -68,11 +86,12 @@ mod tests {
         StoreSpec {
             name: "rows".into(),
             layout,
-            persistent: false,
+            medium: Medium::Memory,
             logged: true,
             retention: None,
             history: None,
             time_to_live: None,
+            keeps_duplicates: false,
             write_only: None,
             codec: Arc::new(()),
             types: "",
@@ -140,7 +159,7 @@ mod tests {
                     let mut rows = Rows::new();
                     for record in &records {
                         let Some(key) = &record.key else { continue };
-                        pieces.add(&mut rows, key, record.value.as_ref(), record.timestamp_ms);
+                        pieces.add(&mut rows, key, record.value.as_ref(), (record.timestamp_ms, 0));
                     }
                     rows.sort();
                     let position = Position { changelog_offset: next, ..store.position() };

@@ -29,6 +29,7 @@ use crate::streams::windows::Windowed;
 pub(super) struct Connected {
     pub(super) rows: ConnectedRows,
     layout: StoreLayout,
+    keeps_duplicates: bool,
     codec: Arc<dyn Any + Send + Sync>,
     types: &'static str,
 }
@@ -49,8 +50,8 @@ impl Connected {
             let expiring = expiring_rows(wiring, name, &store)?;
             (ConnectedRows::Ordered(store, expiring), spec)
         };
-        let StoreSpec { layout, types, .. } = *spec;
-        Ok(Self { rows, layout, codec: Arc::clone(&spec.codec), types })
+        let StoreSpec { layout, keeps_duplicates, types, .. } = *spec;
+        Ok(Self { rows, layout, keeps_duplicates, codec: Arc::clone(&spec.codec), types })
     }
 }
 
@@ -167,8 +168,9 @@ impl<K: 'static, V: 'static> StoreHandle for WindowStoreRef<K, V> {
     type Store<'a> = ProcessorWindowStore<'a, K, V>;
 
     fn open<'a>(&self, stores: OpenStores<'a>) -> Result<Self::Store<'a>, StoreError> {
+        let keeps_duplicates = stores.named(&self.name)?.keeps_duplicates;
         let rows = stores.timed(&self.name, &self.key, false)?;
-        Ok(ProcessorWindowStore { rows, size_ms: self.size_ms })
+        Ok(ProcessorWindowStore { rows, size_ms: self.size_ms, keeps_duplicates })
     }
 }
 

@@ -343,7 +343,7 @@ impl TaskStore for JoinRows {
     }
 
     fn changelog_rows(&self) -> Option<ChangelogRows> {
-        ChangelogRows::new(StoreLayout::Window(self.layout), None)
+        Some(ChangelogRows::new(StoreLayout::Window(self.layout), None))
     }
 
     fn look_again(&mut self) -> Result<(), StoreError> {

@@ -44,13 +44,13 @@ pub(crate) struct Held {
 pub(crate) struct OrderedStore {
     name: Arc<str>,
     layout: StoreLayout,
-    engine: Arc<dyn StateStore>,
+    pub(super) engine: Arc<dyn StateStore>,
     topic: TopicId,
     logged: bool,
     /// Rows are listed by a time until they are taken from the list.
     listed: Option<ListTime>,
     /// Since the last commit, by engine key.
-    written: BTreeMap<Bytes, Written>,
+    pub(super) written: BTreeMap<Bytes, Written>,
     /// Engine keys of what is held back, in the order of their first change.
     held: Vec<Bytes>,
     position: Position,
@@ -64,11 +64,11 @@ pub(crate) struct OrderedStore {
     no_headers: Headers,
 }
 
-struct Written {
+pub(super) struct Written {
     /// The changelog's key; of a list entry nothing.
     key: Bytes,
-    value: Option<Bytes>,
-    timestamp_ms: i64,
+    pub(super) value: Option<Bytes>,
+    pub(super) timestamp_ms: i64,
     held: Option<Box<(Option<Bytes>, Headers)>>,
 }
 
@@ -391,7 +391,7 @@ impl OrderedStore {
         }
     }
 
-    fn changelog_key(&self, engine_key: Bytes) -> Bytes {
+    pub(super) fn changelog_key(&self, engine_key: Bytes) -> Bytes {
         let before = match self.layout {
             StoreLayout::KeyValue => usize::from(self.listed.is_some()),
             StoreLayout::Window(_) => 8,
@@ -441,7 +441,7 @@ impl TaskStore for OrderedStore {
     }
 
     fn changelog_rows(&self) -> Option<ChangelogRows> {
-        ChangelogRows::new(self.layout, self.listed)
+        Some(ChangelogRows::new(self.layout, self.listed))
     }
 
     fn look_again(&mut self) -> Result<(), StoreError> {

@@ -36,8 +36,8 @@ impl<K: 'static, V: 'static> ProcessorGlobalStore<K, V> {
         found.map(|found| Ok((self.value(&found)?, found.timestamp_ms))).transpose()
     }
 
-    /// All entries, in the order of their keys' bytes.
-    pub fn all(&self) -> impl Iterator<Item = Result<(K, V), StoreError>> + '_ {
+    /// All entries, in the order of their keys' bytes; `all().rev()` begins with the last one.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = Result<(K, V), StoreError>> + '_ {
         self.typed(self.rows().all())
     }
 
@@ -49,18 +49,18 @@ impl<K: 'static, V: 'static> ProcessorGlobalStore<K, V> {
         &self,
         from: &K,
         to: &K,
-    ) -> Result<impl Iterator<Item = Result<(K, V), StoreError>> + '_, StoreError> {
+    ) -> Result<impl DoubleEndedIterator<Item = Result<(K, V), StoreError>> + '_, StoreError> {
         let (from, to) = (self.key_bytes(from)?, self.key_bytes(to)?);
         // The smallest key after `to` is that key with a zero byte behind it.
         Ok(self.typed(self.rows().range(&from, &[&to[..], &[0]].concat())))
     }
 
     /// The entries whose keys' bytes begin with these.
-    pub fn prefix(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(K, V), StoreError>> + '_ {
+    pub fn prefix(&self, prefix: &[u8]) -> impl DoubleEndedIterator<Item = Result<(K, V), StoreError>> + '_ {
         self.typed(self.rows().prefix(prefix))
     }
 
-    fn typed(&self, entries: Entries) -> impl Iterator<Item = Result<(K, V), StoreError>> + '_ {
+    fn typed(&self, entries: Entries) -> impl DoubleEndedIterator<Item = Result<(K, V), StoreError>> + '_ {
         entries.map(move |entry| {
             let (key, stored) = entry?;
             Ok((self.0.codec.key.deserialize(&self.0.topic, &key)?, self.value(&stored)?))

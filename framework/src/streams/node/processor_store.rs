@@ -7,12 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::expiring_rows::{ExpiringRows, write};
-use super::ordered_store::{OrderedStore, Row};
+use super::ordered_store::OrderedStore;
+use super::store_entries::StoreEntries;
 use super::{Context, StoreCodec};
-use crate::store::{StoreError, WindowLayout, prefix_end};
-
-/// Rows that an iterator takes from a store at a time.
-const PAGE_ROWS: usize = 256;
+use crate::store::{StoreError, prefix_end};
 
 /// A store as a [`Processor`](crate::streams::Processor) uses it. Reads see what was written before, committed or not.
 pub struct ProcessorStore<'a, K, V> {
@@ -87,7 +85,7 @@ impl<K: 'static, V: 'static> ProcessorStore<'_, K, V> {
         Ok(stored)
     }
 
-    /// All entries, in the order of their keys' bytes.
+    /// All entries, in the order of their keys' bytes; `all().rev()` begins with the last one.
     pub fn all(&self) -> StoreEntries<K, V> {
         self.entries(Vec::new(), None)
     }
@@ -108,9 +106,8 @@ impl<K: 'static, V: 'static> ProcessorStore<'_, K, V> {
     }
 
     fn entries(&self, from: Vec<u8>, to: Option<Vec<u8>>) -> StoreEntries<K, V> {
-        let topic = self.topic().into();
         let (store, codec) = (Rc::clone(&self.store), Arc::clone(&self.codec));
-        StoreEntries { store, codec, topic, from: Some(from), to, times: None, page: Vec::new().into_iter() }
+        StoreEntries::new(store, codec, self.topic().into(), (from, to))
     }
 
     fn write(&mut self, key: &Bytes, value: Option<Bytes>) -> Result<(), StoreError> {
@@ -129,77 +126,5 @@ impl<K: 'static, V: 'static> ProcessorStore<'_, K, V> {
 
     fn topic(&self) -> &str {
         self.context.topic(self.store.borrow().topic())
-    }
-}
-
-/// Goes through entries of a store, a page at a time; entries written meanwhile are seen where it has not been yet.
-pub struct StoreEntries<K, V> {
-    store: Rc<RefCell<OrderedStore>>,
-    codec: Arc<StoreCodec<K, V>>,
-    topic: Arc<str>,
-    from: Option<Vec<u8>>,
-    to: Option<Vec<u8>>,
-    /// Of windows and sessions: between which times they lie, both included.
-    times: Option<(WindowLayout, i64, i64)>,
-    page: std::vec::IntoIter<Row>,
-}
-
-impl<K, V> StoreEntries<K, V> {
-    pub(super) fn timed(
-        store: Rc<RefCell<OrderedStore>>,
-        codec: Arc<StoreCodec<K, V>>,
-        topic: Arc<str>,
-        (from, to): (Vec<u8>, Option<Vec<u8>>),
-        times: (WindowLayout, i64, i64),
-    ) -> Self {
-        let (from, times) = (Some(from), Some(times));
-        Self { store, codec, topic, from, to, times, page: Vec::new().into_iter() }
-    }
-
-    /// The next row, whichever time it is of.
-    fn row(&mut self) -> Result<Option<Row>, StoreError> {
-        if self.page.len() == 0 {
-            let Some(from) = self.from.take() else { return Ok(None) };
-            let page = self.store.borrow().page(&from, self.to.as_deref(), PAGE_ROWS)?;
-            if page.len() == PAGE_ROWS {
-                let lies_at = |row: &Row| match self.times {
-                    Some((layout, ..)) => layout.engine_key(&row.key),
-                    None => Some(row.key.clone()),
-                };
-                let last = page.last().and_then(lies_at);
-                self.from = last.map(|last| [&last[..], &[0]].concat());
-            }
-            self.page = page.into_iter();
-        }
-        Ok(self.page.next())
-    }
-
-    fn is_in_time(&self, row: &Row) -> bool {
-        let Some((layout, from_ms, to_ms)) = self.times else { return true };
-        layout.time_of(&row.key).is_some_and(|at_ms| (from_ms..=to_ms).contains(&at_ms))
-    }
-}
-
-impl<K, V> std::fmt::Debug for StoreEntries<K, V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoreEntries").finish_non_exhaustive()
-    }
-}
-
-impl<K: 'static, V: 'static> Iterator for StoreEntries<K, V> {
-    type Item = Result<(K, V), StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let row = loop {
-            match self.row() {
-                Ok(Some(row)) if self.is_in_time(&row) => break row,
-                Ok(Some(_)) => {}
-                Ok(None) => return None,
-                Err(error) => return Some(Err(error)),
-            }
-        };
-        let key = self.codec.key.deserialize(&self.topic, &row.key);
-        let value = self.codec.value.deserialize(&self.topic, &row.value);
-        Some(key.and_then(|key| Ok((key, value?))).map_err(StoreError::from))
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::expiring_rows::write;
 use super::ordered_store::{OrderedStore, Row};
-use super::processor_store::StoreEntries;
+use super::store_entries::StoreEntries;
 use super::store_spec::TaskStore;
 use super::{Context, StoreCodec};
 use crate::serde::Serde;
@@ -98,6 +98,7 @@ impl<K: 'static, V: 'static> TimedRows<'_, K, V> {
 pub struct ProcessorWindowStore<'a, K, V> {
     pub(super) rows: TimedRows<'a, K, V>,
     pub(super) size_ms: i64,
+    pub(super) keeps_duplicates: bool,
 }
 
 impl<K, V> std::fmt::Debug for ProcessorWindowStore<'_, K, V> {
@@ -107,31 +108,59 @@ impl<K, V> std::fmt::Debug for ProcessorWindowStore<'_, K, V> {
 }
 
 impl<K: 'static, V: 'static> ProcessorWindowStore<'_, K, V> {
-    /// The value of a key in the window that starts at `start_ms`, in milliseconds since the Unix epoch.
+    /// The value of a key in the window that starts at `start_ms`, in milliseconds since the Unix epoch; the first one
+    /// if there are [several](crate::streams::Materialized::retain_duplicates).
     ///
     /// # Errors
     /// The engine cannot read, or a serde does not fit.
     pub fn get(&self, key: &K, start_ms: i64) -> Result<Option<V>, StoreError> {
+        if self.keeps_duplicates {
+            let first = self.rows.rows_of(key, start_ms, start_ms)?.into_iter().next();
+            return first.map(|row| self.rows.value(&row)).transpose();
+        }
         self.rows.get(&self.row_key(key, start_ms)?, start_ms)
     }
 
-    /// Sets the value of a key in a window; a null deletes it. Whether it is kept: not when the window has expired, or
-    /// starts before the epoch.
+    /// Sets the value of a key in a window; a null deletes it. Where duplicates are retained, adds another value, and a
+    /// null changes nothing. Whether it is kept: not when the window has expired, or starts before the epoch.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn put(&mut self, key: &K, start_ms: i64, value: &V) -> Result<bool, StoreError> {
+        if self.keeps_duplicates {
+            return self.add(key, start_ms, value);
+        }
         let row_key = self.row_key(key, start_ms)?;
         self.rows.put(&row_key, start_ms, value)
     }
 
-    /// Removes a key from a window; gives the value that it had.
+    fn add(&mut self, key: &K, start_ms: i64, value: &V) -> Result<bool, StoreError> {
+        if self.rows.codec.value.is_null(value) {
+            return Ok(true);
+        }
+        let (key, rows) = (self.rows.key(key)?, &mut self.rows);
+        // By the record, where there is one: a record that is processed again adds nothing.
+        let number = rows.context.record_number(|number| {
+            let taken = rows.store.borrow().get(&WindowLayout::numbered_key(&key, start_ms, number));
+            taken.map(|row| row.is_some())
+        })?;
+        rows.put(&WindowLayout::numbered_key(&key, start_ms, number), start_ms, value)
+    }
+
+    /// Removes a key from a window, with all of its values; gives the value that it had, or the first of them.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn delete(&mut self, key: &K, start_ms: i64) -> Result<Option<V>, StoreError> {
-        let row_key = self.row_key(key, start_ms)?;
-        self.rows.delete(&row_key, start_ms)
+        if !self.keeps_duplicates {
+            let row_key = self.row_key(key, start_ms)?;
+            return self.rows.delete(&row_key, start_ms);
+        }
+        let first = self.get(key, start_ms)?;
+        for row in self.rows.rows_of(key, start_ms, start_ms)? {
+            self.rows.delete(&row.key, start_ms)?;
+        }
+        Ok(first)
     }
 
     /// The windows of a key that start between `from_ms` and `to_ms`, both included, by start.
@@ -149,7 +178,7 @@ impl<K: 'static, V: 'static> ProcessorWindowStore<'_, K, V> {
     }
 
     /// The windows of all keys that start between `from_ms` and `to_ms`, both included. What lies near in time comes
-    /// together, in the order of the keys' bytes.
+    /// together, in the order of the keys' bytes; `fetch_all(..).rev()` begins with the last one.
     pub fn fetch_all(&self, from_ms: i64, to_ms: i64) -> StoreEntries<Windowed<K>, V> {
         self.rows.entries(from_ms, to_ms)
     }

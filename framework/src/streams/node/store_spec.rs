@@ -9,7 +9,9 @@ use bytes::Bytes;
 use super::TopicId;
 use super::changelog_rows::ChangelogRows;
 use crate::serde::Serde;
-use crate::store::{Batch, Position, Stamped, StateStore, StoreError, VersionedLayout, WindowLayout};
+use crate::store::{
+    Batch, Position, Stamped, StateStore, StoreEngine, StoreError, VersionedLayout, WindowLayout,
+};
 use crate::streams::incoming::Incoming;
 
 /// What an uncommitted row takes in memory beside its key and value, as estimated: its place in a tree or in lists.
@@ -29,13 +31,31 @@ pub(crate) enum StoreLayout {
     Versioned(VersionedLayout),
 }
 
+/// What a store is kept in.
+#[derive(Clone)]
+pub(crate) enum Medium {
+    Memory,
+    /// The database of its task, where the build has an engine for it; memory where it has none.
+    Disk,
+    Own(Arc<dyn StoreEngine>),
+}
+
+impl fmt::Debug for Medium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "Memory",
+            Self::Disk => "Disk",
+            Self::Own(_) => "Own",
+        })
+    }
+}
+
 /// A store as the topology declares it.
 #[derive(Clone)]
 pub(crate) struct StoreSpec {
     pub(crate) name: Arc<str>,
     pub(crate) layout: StoreLayout,
-    /// On disk, where the build has an engine for it.
-    pub(crate) persistent: bool,
+    pub(crate) medium: Medium,
     /// Whether changes go to a changelog topic.
     pub(crate) logged: bool,
     /// How long entries are kept, if it was said.
@@ -44,6 +64,8 @@ pub(crate) struct StoreSpec {
     pub(crate) history: Option<std::time::Duration>,
     /// How long rows live, if not for ever.
     pub(crate) time_to_live: Option<std::time::Duration>,
+    /// Whether a key may have several values in a window.
+    pub(crate) keeps_duplicates: bool,
     /// Why its keys or values cannot be read back, if they cannot.
     pub(crate) write_only: Option<&'static str>,
     /// The `StoreCodec<K, V>`.
@@ -56,6 +78,21 @@ impl StoreSpec {
     /// Whether it keeps what its rows were.
     pub(crate) fn is_versioned(&self) -> bool {
         matches!(self.layout, StoreLayout::Versioned(_))
+    }
+
+    /// Whether it lies in the database of its task.
+    #[cfg(feature = "streams")]
+    pub(crate) fn is_in_database(&self) -> bool {
+        matches!(self.medium, Medium::Disk)
+    }
+
+    /// Whether it has, or may have, files in the directory of its task.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        match self.medium {
+            Medium::Memory => false,
+            Medium::Disk => cfg!(feature = "streams"),
+            Medium::Own(_) => true,
+        }
     }
 }
 

@@ -29,7 +29,7 @@ impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
     }
 
     fn changelog_rows(&self) -> Option<ChangelogRows> {
-        ChangelogRows::new(self.layout, None)
+        Some(ChangelogRows::new(self.layout, None))
     }
 
     fn look_again(&mut self) -> Result<(), StoreError> {
@@ -92,9 +92,13 @@ impl<K: 'static, V: 'static> TaskStore for TableStore<K, V> {
             }
             batch.position = Some(position);
         }
-        self.engine.apply(&batch)?;
-        if is_last {
+        let applied = self.engine.apply(&batch);
+        if is_last || applied.is_err() {
+            // What was taken for a write that failed is nowhere but in the changelog: no later one may lead past it.
             self.committed = None;
+        }
+        applied?;
+        if is_last {
             self.shrink();
         }
         Ok(is_last)

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::changelog_rows::ChangelogRows;
 use super::ordered_store::{OrderedStore, Row};
 use super::store_spec::{StoreLayout, StoreSpec, TaskStore};
+use super::versioned_load::Listing;
 use super::{Context, Output, OutputKind, TopicId};
 use crate::store::{Position, StateStore, StoreError, VersionedLayout};
 use crate::streams::error::TaskError;
@@ -201,15 +203,27 @@ impl TaskStore for VersionedRows {
         self.rows.position()
     }
 
+    fn changelog_rows(&self) -> Option<ChangelogRows> {
+        Some(ChangelogRows::new(StoreLayout::Versioned(self.layout), None))
+    }
+
+    fn look_again(&mut self) -> Result<(), StoreError> {
+        // Unless whoever wrote them has done it.
+        let (engine, mut listing) = (self.rows.engine(), Listing::new(self.layout));
+        while !listing.step(&*engine)? {}
+        self.earliest_end_ms = i64::MIN;
+        self.rows.look_again()
+    }
+
     fn restore(&mut self, records: &[Incoming], next_offset: i64) -> Result<(), StoreError> {
         // Nothing is logged and nobody counts bytes: that is done by whoever wrote the changelog.
         let mut nobody = Context::new(Vec::new(), false);
         for record in records {
-            let Some(key) = &record.key else { continue };
             let stream_time_ms = self.rows.observe(record.timestamp_ms);
+            let Some(key) = &record.key else { continue };
             self.insert(&mut nobody, key, record.value.as_deref(), record.timestamp_ms, stream_time_ms)?;
-            self.forget(&mut nobody, self.layout.horizon_ms(stream_time_ms))?;
         }
+        self.forget(&mut nobody, self.layout.horizon_ms(self.rows.position().stream_time_ms))?;
         self.rows.commit(Some(next_offset))
     }
 

@@ -5,18 +5,16 @@ use std::sync::Arc;
 use super::config::StreamsConfig;
 use super::shared::{Shared, lock};
 use super::standbys::Engines;
-use crate::store::{MemoryStore, StateStore, StoreError};
+use crate::store::{MemoryStore, OwnStore, StateStore, StoreError};
 #[cfg(feature = "streams")]
 use crate::store::{StoreMemory, TaskDatabase};
 use crate::streams::cache::CacheBudget;
-use crate::streams::node::StoreSpec;
+use crate::streams::node::{Medium, StoreSpec};
 use crate::streams::task::TaskId;
 
 /// Opens the stores of one task: those on disk in one database.
 pub(super) struct TaskEngines<'a> {
-    #[cfg_attr(not(feature = "streams"), allow(dead_code))]
     shared: &'a Shared,
-    #[cfg_attr(not(feature = "streams"), allow(dead_code))]
     task: TaskId,
     /// Left open by the last incarnation, another thread's perhaps, or by a standby.
     kept: Engines,
@@ -38,14 +36,25 @@ impl<'a> TaskEngines<'a> {
     }
 
     pub(super) fn open(&mut self, spec: &StoreSpec) -> Result<Arc<dyn StateStore>, StoreError> {
-        let kept = self.kept.iter().find(|(name, _)| *name == spec.name);
-        let engine = match kept {
-            Some((_, engine)) => Arc::clone(engine),
-            None if spec.persistent => self.open_on_disk(spec)?,
-            None => Arc::new(MemoryStore::new()),
+        let engine = match (self.kept(spec), &spec.medium) {
+            (Some(engine), _) => engine,
+            (None, Medium::Memory) => Arc::new(MemoryStore::new()),
+            (None, Medium::Disk) => self.open_on_disk(spec)?,
+            (None, Medium::Own(engine)) => {
+                let directory = self.shared.task_directory(self.task);
+                OwnStore::open(&**engine, &spec.name, &directory, spec.logged)?
+            }
         };
         self.opened.push((Arc::clone(&spec.name), Arc::clone(&engine)));
         Ok(engine)
+    }
+
+    /// What was left open; not an engine of the user's that has come to no good meanwhile.
+    fn kept(&mut self, spec: &StoreSpec) -> Option<Arc<dyn StateStore>> {
+        let place = self.kept.iter().position(|(name, _)| *name == spec.name)?;
+        let (_, engine) = self.kept.swap_remove(place);
+        let is_well = !matches!(spec.medium, Medium::Own(_)) || engine.position().is_ok();
+        is_well.then_some(engine)
     }
 
     /// All that was opened, to be kept open when the task goes.
@@ -61,7 +70,7 @@ impl<'a> TaskEngines<'a> {
                 let topology = &self.shared.topology;
                 let stores = topology.stores_of(&topology.sub_topologies[self.task.sub_topology]);
                 let names: Vec<&str> =
-                    stores.filter(|store| store.persistent).map(|store| &*store.name).collect();
+                    stores.filter(|store| store.is_in_database()).map(|store| &*store.name).collect();
                 let memory = memory_of(&self.shared.config);
                 let directory = self.shared.task_directory(self.task);
                 self.database.insert(TaskDatabase::open_when_free(&directory, &names, &memory)?)

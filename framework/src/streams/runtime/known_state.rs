@@ -16,7 +16,7 @@ use crate::streams::topology::TopicName;
 
 /// Looks for state. What cannot be opened is left to whoever needs it.
 pub(super) async fn find(shared: &Arc<Shared>) {
-    if shared.directory.is_none() || !cfg!(feature = "streams") {
+    if shared.directory.is_none() {
         return;
     }
     let here = Arc::clone(shared);
@@ -57,7 +57,7 @@ fn tasks_on_disk(shared: &Shared) -> Vec<TaskId> {
 }
 
 fn is_stateful(shared: &Shared, task: TaskId) -> bool {
-    specs(shared, task).any(|store| store.logged && store.persistent)
+    specs(shared, task).any(|store| store.logged && store.is_on_disk())
 }
 
 fn specs(shared: &Shared, task: TaskId) -> impl Iterator<Item = &StoreSpec> {

@@ -138,7 +138,8 @@ pub(super) async fn load(shared: &Shared, lacking: Lacking, wanted: Wanted) -> R
     }
     consumer.close().await?;
     loader.write().await?;
-    loader.written().await
+    loader.written().await?;
+    loader.end().await
 }
 
 struct Loader<'a> {
@@ -187,6 +188,27 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// What follows from all that is written.
+    async fn end(&self) -> Result<(), NotLoaded> {
+        let Some(mut listing) = self.lacking.load.rows.end() else { return Ok(()) };
+        loop {
+            let (load, wanted) = (self.lacking.load.clone(), self.wanted.clone());
+            let stepped = Blocking::start(move || {
+                let step = || Some(listing.step(&*load.engine.upgrade()?));
+                let done = wanted.meanwhile(step).flatten();
+                (listing, done)
+            });
+            let (rest, done) = stepped.join().await;
+            listing = rest;
+            match done {
+                Some(Ok(true)) => return Ok(()),
+                Some(Ok(false)) => {}
+                Some(Err(error)) => return Err(NotLoaded::Store(error)),
+                None => return Err(NotLoaded::Unwanted),
+            }
+        }
+    }
+
     fn add(&mut self, batch: &ConsumerRecords) {
         for record in &batch.records {
             self.position.stream_time_ms = self.position.stream_time_ms.max(record.timestamp_ms);
@@ -194,7 +216,8 @@ impl<'a> Loader<'a> {
             let Some(key) = &record.key else { continue };
             let value = record.value.as_ref();
             self.part.bytes += (key.len() + value.map_or(0, Bytes::len)) as u64;
-            self.lacking.load.rows.add(&mut self.rows, key, value, record.timestamp_ms);
+            let times = (record.timestamp_ms, self.position.stream_time_ms);
+            self.lacking.load.rows.add(&mut self.rows, key, value, times);
         }
         (self.position.changelog_offset, self.part.to) = (batch.next_offset, batch.next_offset);
     }

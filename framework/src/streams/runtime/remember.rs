@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::config::StreamsConfig;
 use super::error::StreamsError;
+use crate::streams::node::StoreSpec;
 use crate::streams::topology::{Fingerprint, TopologyInner};
 
 /// Its name in the application's folder of the state directory.
@@ -19,7 +20,7 @@ pub(super) async fn remember(topology: &TopologyInner, config: &StreamsConfig) -
     let path = folder.join(FILE);
     let file = path.clone();
     let mut stores = topology.graph.stores.values();
-    let is_on_disk = cfg!(feature = "streams") && stores.any(|store| store.persistent);
+    let is_on_disk = stores.any(StoreSpec::is_on_disk);
     let compared = Blocking::start(move || {
         let before = match read(&file)? {
             Some(before) => before,

@@ -29,7 +29,7 @@ use super::workers::Workers;
 use super::{
     engines, flushing, free_space, global, instance, known_state, loading, remember, topics, upkeep,
 };
-use crate::streams::node::TopicId;
+use crate::streams::node::{StoreSpec, TopicId};
 use crate::streams::topology::{Topology, TopologyInner, is_internal};
 
 impl Topology {
@@ -114,7 +114,7 @@ impl Topology {
 /// Whether anything is kept on disk.
 fn is_stateful(topology: &TopologyInner) -> bool {
     let mut stores = topology.sub_topologies.iter().flat_map(|part| topology.stores_of(part));
-    cfg!(feature = "streams") && stores.any(|store| store.persistent)
+    stores.any(StoreSpec::is_on_disk)
 }
 
 const NOTHING: [TopicPartition; 0] = [];

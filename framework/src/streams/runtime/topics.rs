@@ -156,7 +156,8 @@ fn internal_topics(topology: &TopologyInner, config: &StreamsConfig, plan: &Part
                         .config("min.compaction.lag.ms", lag_ms.to_string())
                 }
                 StoreLayout::Window(layout) => {
-                    let retention_ms = layout.retention_ms().saturating_add(EXTRA_RETENTION_MS);
+                    // A window without an end is kept for ever.
+                    let retention_ms = layout.retention_ms().checked_add(EXTRA_RETENTION_MS).unwrap_or(-1);
                     changelog
                         .config("cleanup.policy", "compact,delete")
                         .config("retention.ms", retention_ms.to_string())

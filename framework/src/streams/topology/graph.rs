@@ -301,6 +301,7 @@ impl Graph {
         self.nodes[node.0].kept_in = Some(name.clone());
         self.nodes[node.0].writes = true;
         self.check_keeping(&spec);
+        self.check_duplicates(&spec, false);
         if let Some(list) = expiry_list(&spec) {
             let name = list.name.to_string();
             self.insert_store(list);
@@ -338,6 +339,16 @@ impl Graph {
         }
         if spec.time_to_live.is_some() && !plain {
             misfit("time_to_live", "windows go by their retention, and versions by their history");
+        }
+        let is_of_windows = matches!(spec.layout, StoreLayout::Window(layout) if !layout.is_of_sessions());
+        self.check_duplicates(spec, is_of_windows);
+    }
+
+    fn check_duplicates(&mut self, spec: &StoreSpec, may_keep: bool) {
+        if spec.keeps_duplicates && !may_keep {
+            let (store, asked) = (spec.name.to_string(), "retain_duplicates");
+            let why = "several values for a window are kept by `window_store`s of processors";
+            self.errors.push(TopologyError::KeepsOtherwise { store, asked, why });
         }
     }
 

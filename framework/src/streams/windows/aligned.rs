@@ -89,31 +89,34 @@ pub(crate) struct AlignedWindows {
     pub(crate) size_ms: i64,
     pub(crate) advance_ms: i64,
     pub(crate) grace_ms: i64,
+    /// Where the first one begins.
+    pub(crate) first_ms: i64,
 }
 
 impl From<TumblingWindows> for AlignedWindows {
     fn from(windows: TumblingWindows) -> Self {
         let size_ms = millis(windows.size);
-        Self { size_ms, advance_ms: size_ms, grace_ms: millis(windows.grace) }
+        Self { size_ms, advance_ms: size_ms, grace_ms: millis(windows.grace), first_ms: 0 }
     }
 }
 
 impl From<HoppingWindows> for AlignedWindows {
     fn from(windows: HoppingWindows) -> Self {
         let (size_ms, advance_ms) = (millis(windows.size), millis(windows.advance));
-        Self { size_ms, advance_ms, grace_ms: millis(windows.grace) }
+        Self { size_ms, advance_ms, grace_ms: millis(windows.grace), first_ms: 0 }
     }
 }
 
 impl AlignedWindows {
-    /// The windows that a time lies in, by their starts; none begins before the epoch.
+    /// The windows that a time lies in, by their starts; none begins before the first.
     pub(crate) fn windows_of(self, timestamp_ms: i64) -> impl Iterator<Item = Window> {
         let (size_ms, advance_ms) = (self.size_ms.max(1), self.advance_ms.max(1));
-        let last_ms = timestamp_ms - timestamp_ms.rem_euclid(advance_ms);
-        let earliest_ms = timestamp_ms.saturating_sub(size_ms).saturating_add(1).max(0);
-        let before = (last_ms - earliest_ms).max(0) / advance_ms;
+        let since_ms = timestamp_ms.saturating_sub(self.first_ms);
+        let last_ms = since_ms - since_ms.rem_euclid(advance_ms);
+        let earliest_ms = since_ms.saturating_sub(size_ms).saturating_add(1).max(0);
+        let before = if since_ms < 0 { -1 } else { (last_ms - earliest_ms).max(0) / advance_ms };
         (0..=before).rev().map(move |steps| {
-            let start_ms = last_ms - steps * advance_ms;
+            let start_ms = self.first_ms + last_ms - steps * advance_ms;
             Window { start_ms, end_ms: start_ms.saturating_add(size_ms) }
         })
     }

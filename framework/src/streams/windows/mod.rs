@@ -1,6 +1,7 @@
 //! Windows of time, and keys that carry one.
 //!
-//! - `aligned`: tumbling and hopping windows. `sliding`, `session`, `join`: those that records make.
+//! - `aligned`: tumbling and hopping windows. `unlimited`: one without an end.
+//!   `sliding`, `session`, `join`: those that records make.
 //! - `serde`: how windowed keys are written to topics and stores.
 
 mod aligned;
@@ -8,6 +9,7 @@ mod join;
 pub(crate) mod serde;
 mod session;
 mod sliding;
+mod unlimited;
 
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ pub use join::JoinWindows;
 pub use serde::{SessionWindowedSerde, WindowedSerde};
 pub use session::SessionWindows;
 pub use sliding::SlidingWindows;
+pub use unlimited::UnlimitedWindows;
 
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
