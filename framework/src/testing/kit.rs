@@ -1,11 +1,14 @@
 //! `TestKit`: the cluster of a test, and what goes in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_client::admin::MemberToRemove;
 use klamm_client::testing::{FaultyNet, SeenCommit, SeenFetch};
-use klamm_client::{Acks, Client, ClientError, NewTopic, Producer, Record, RecordMetadata, TopicPartition};
+use klamm_client::{
+    Acks, Client, ClientError, ErrorCode, NewTopic, Producer, Record, RecordMetadata, TopicPartition,
+};
 use klamm_runtime::{SeededRng, SystemClock};
 
 use super::app::{RunningTestApp, TestApp};
@@ -204,9 +207,16 @@ impl TestKit {
         drop(producer.close().await);
     }
 
-    /// The offset that a group has committed.
+    /// The offset that a group has committed. One that a transaction is about to commit is waited for.
     pub async fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
-        let committed = self.inner.client.admin().committed_offsets(group).await;
+        let committed = loop {
+            match self.inner.client.admin().committed_offsets(group).await {
+                Err(error) if error.code() == Some(ErrorCode::UnstableOffsetCommit) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                other => break other,
+            }
+        };
         let committed = committed.unwrap_or_else(|error| panic!("offsets of group {group}: {error}"));
         committed.get(&TopicPartition::new(topic, partition)).copied()
     }
