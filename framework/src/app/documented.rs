@@ -3,46 +3,11 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use klamm_client::NewTopic;
-
-use super::templates::DeclaredTemplate;
 use super::{App, AppHandle, Prepared, RunError, StartError};
-use crate::asyncapi::{AsyncApi, Info, JsonSchema, Outline, Schemas, Sends};
-use crate::listener::Listener;
+use crate::asyncapi::{AsyncApi, Info, JsonSchema};
 
 /// The variable of the environment that asks for the document instead of a run.
 const ASKED_FOR: &str = "KLAMM_ASYNCAPI";
-
-/// What the document needs beside listeners and templates, from the app to its handle.
-#[derive(Debug, Clone)]
-pub(super) struct Described {
-    pub(super) info: Info,
-    pub(super) schemas: Schemas,
-    pub(super) bootstrap: String,
-    pub(super) topics: Vec<NewTopic>,
-}
-
-impl Described {
-    pub(super) fn new() -> Self {
-        Self {
-            info: Info::default(),
-            schemas: Schemas::declared(),
-            bootstrap: String::new(),
-            topics: Vec::new(),
-        }
-    }
-
-    pub(super) fn document(&self, listeners: &[Listener], templates: &[DeclaredTemplate]) -> AsyncApi {
-        AsyncApi::of(&Outline {
-            info: self.info.clone(),
-            bootstrap: &self.bootstrap,
-            topics: &self.topics,
-            listeners,
-            sends: templates.iter().map(sends).collect(),
-            schemas: &self.schemas,
-        })
-    }
-}
 
 impl App {
     /// What the app is called, and which version of it this is, in its [document](crate::asyncapi).
@@ -52,7 +17,7 @@ impl App {
     }
 
     /// Takes the JSON Schema of a type into the app's [document](crate::asyncapi), where no macro has seen the type: a
-    /// listener made by [`Listener::on`], a template of `Json<T>`.
+    /// listener made by [`Listener::on`](crate::listener::Listener::on), a template of `Json<T>`.
     pub fn schema<T: JsonSchema + 'static>(mut self) -> Self {
         self.described.schemas.add::<T>();
         self
@@ -89,8 +54,4 @@ impl AppHandle {
     pub fn asyncapi(&self) -> AsyncApi {
         self.running().asyncapi()
     }
-}
-
-fn sends(template: &DeclaredTemplate) -> Sends<'_> {
-    Sends { topic: &template.topic, keys: &template.keys, values: &template.values }
 }

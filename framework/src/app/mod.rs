@@ -5,6 +5,8 @@ mod book;
 mod check;
 mod configured;
 #[cfg(feature = "asyncapi")]
+mod described;
+#[cfg(feature = "asyncapi")]
 mod documented;
 mod error;
 mod handle;
@@ -90,7 +92,7 @@ pub struct App {
     interceptors: Interceptors,
     events: EventHub,
     #[cfg(feature = "asyncapi")]
-    described: documented::Described,
+    described: described::Described,
 }
 
 /// An app that is checked, and not connected yet.
@@ -99,7 +101,7 @@ struct Prepared {
     listeners: Vec<Listener>,
     rules: Rules,
     #[cfg(feature = "asyncapi")]
-    described: documented::Described,
+    described: described::Described,
 }
 
 enum Cluster {
@@ -142,7 +144,7 @@ impl App {
             interceptors: Interceptors::default(),
             events: EventHub::default(),
             #[cfg(feature = "asyncapi")]
-            described: documented::Described::new(),
+            described: described::Described::new(),
         }
     }
 
@@ -370,7 +372,7 @@ impl App {
         }
         rules.check(&listeners)?;
         #[cfg(feature = "asyncapi")]
-        let described = documented::Described {
+        let described = described::Described {
             bootstrap: match &cluster {
                 Cluster::Bootstrap(bootstrap) => bootstrap.clone(),
                 Cluster::Client(_) => String::new(),

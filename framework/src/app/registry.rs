@@ -29,7 +29,7 @@ pub(super) struct Registry {
     /// Who looks after running listeners, and after their order.
     pub(super) tasks: Tasks,
     #[cfg(feature = "asyncapi")]
-    described: super::documented::Described,
+    described: super::described::Described,
 }
 
 /// A listener of the app, to be started.
@@ -59,13 +59,13 @@ impl Registry {
             slots: Mutex::default(),
             tasks: Tasks::new(),
             #[cfg(feature = "asyncapi")]
-            described: super::documented::Described::new(),
+            described: super::described::Described::new(),
         }
     }
 
     /// With what the app's document says beside its listeners.
     #[cfg(feature = "asyncapi")]
-    pub(super) fn described(self, described: super::documented::Described) -> Self {
+    pub(super) fn described(self, described: super::described::Described) -> Self {
         Self { described, ..self }
     }
 

@@ -59,7 +59,7 @@ fn implementation(name: &Ident, attributes: &Attributes, header: &LitStr, arms: 
         names.push(tag);
     }
     let extractor = super::extractor(name, &syn::Generics::default());
-    let payloads = arms.iter().filter_map(|arm| payload_of(arm, attributes, header));
+    let default_serde = default_serde(name, attributes, header, arms);
     let schemas = crate::schemas::noted(arms.iter().map(|arm| arm.payload));
     let unregistered = arms.iter().filter(|arm| arm.name.is_some()).map(|arm| unregistered(arm, attributes));
     let unregistered: TokenStream = unregistered.collect();
@@ -93,6 +93,15 @@ fn implementation(name: &Ident, attributes: &Attributes, header: &LitStr, arms: 
             }
         }
 
+        #default_serde
+        #schemas
+        #extractor
+    }
+}
+
+fn default_serde(name: &Ident, attributes: &Attributes, header: &LitStr, arms: &[Arm<'_>]) -> TokenStream {
+    let payloads = arms.iter().filter_map(|arm| payload_of(arm, attributes, header));
+    quote! {
         impl ::klamm::serde::DefaultSerde for #name {
             type Serde = ::klamm::serde::TaggedSerde<Self>;
 
@@ -100,8 +109,6 @@ fn implementation(name: &Ident, attributes: &Attributes, header: &LitStr, arms: 
                 ::std::vec![#(#payloads),*]
             }
         }
-        #schemas
-        #extractor
     }
 }
 
