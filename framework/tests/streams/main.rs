@@ -82,6 +82,8 @@ mod routing;
 mod running;
 mod standbys;
 #[cfg(feature = "testing")]
+mod standbys_in_trouble;
+#[cfg(feature = "testing")]
 mod state_files;
 mod stateless;
 mod stores;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use klamm::client::admin::{ConfigChange, ConfigResource};
 use klamm::client::testing::Answer;
 use klamm::client::{ApiKey, Record, TopicPartition};
-use klamm::streams::{StreamsApp, StreamsBuilder, StreamsConfig, Topology};
+use klamm::streams::{StreamsApp, StreamsBuilder, StreamsConfig, StreamsError, Topology};
 use klamm::testing::TestKit;
 
 use crate::pipeline::{CHANGELOG, Pipeline, SESSION, caught_up, on_real_time, topology, until};
@@ -113,6 +113,44 @@ async fn rows_whose_deletion_is_not_in_the_log_any_more_do_not_come_back(kit: Te
         assert!(deleted.values().all(Result::is_ok), "{deleted:?}");
     })
     .await;
+}
+
+/// What a reset deletes, another instance fills anew, and more than before: rows of both were mixed.
+#[klamm::test]
+async fn a_store_of_a_changelog_that_is_another_by_now_is_refused(kit: TestKit) {
+    on_real_time(&kit);
+    kit.create_topic("users", 1).await;
+    let root = tempfile::tempdir().unwrap();
+    let (here, there) = (root.path().join("here"), root.path().join("there"));
+    let app = users().start(people(&kit, &here)).await.unwrap();
+    kit.send("users", "a", "1").await;
+    kit.send("users", "b", "1").await;
+    caught_up(&app).await;
+    app.close().await.unwrap();
+
+    let admin = kit.client().admin();
+    for topic in ["users", USERS_CHANGELOG] {
+        assert!(admin.delete_topics(&[topic]).await.unwrap().values().all(Result::is_ok));
+    }
+    assert!(admin.delete_groups(&["people"]).await.unwrap().values().all(Result::is_ok));
+    kit.create_topic("users", 1).await;
+    let app = users().start(people(&kit, &there)).await.unwrap();
+    for turn in 2..6 {
+        kit.send("users", "b", turn.to_string().as_str()).await;
+        caught_up(&app).await;
+    }
+    app.close().await.unwrap();
+
+    let app = users().start(people(&kit, &here)).await.unwrap();
+    let refused = tokio::time::timeout(SESSION, app.ended()).await.expect("it ends").unwrap_err();
+    let StreamsError::OtherChangelog { directory, .. } = &*refused else { panic!("{refused}") };
+    assert!(refused.to_string().contains(directory), "{refused}");
+    drop(app);
+    std::fs::remove_dir_all(directory).unwrap();
+    let app = users().start(people(&kit, &here)).await.unwrap();
+    caught_up(&app).await;
+    assert_eq!(all(&app).await, [("b".to_owned(), "5".to_owned())]);
+    app.close().await.unwrap();
 }
 
 /// Compaction has taken the tombstone, which is as if it had not been written.

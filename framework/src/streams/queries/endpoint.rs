@@ -35,7 +35,7 @@ const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// Questions that are answered at a time, so many of those handed on by others among them. Apart from the others: two
 /// instances whose room is full of questions for each other would wait for each other.
-const QUERIES_MAX: usize = 32;
+pub(super) const QUERIES_MAX: usize = 32;
 
 struct Endpoint {
     instance: Arc<dyn Instance>,

@@ -236,6 +236,8 @@ struct Cluster {
     instances: BTreeMap<String, Table>,
     /// Who is asked in vain.
     dead: BTreeSet<String>,
+    /// Who is asked and says nothing.
+    still: BTreeSet<String>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -244,6 +246,8 @@ struct Table {
     active: BTreeMap<i32, Arc<dyn StateStore>>,
     standby: BTreeMap<i32, (Arc<dyn StateStore>, Option<u64>)>,
     believes: BTreeMap<i32, Holders>,
+    /// Of all partitions, from then on.
+    hears: Option<(tokio::time::Instant, Holders)>,
     inputs: BTreeMap<Arc<str>, i64>,
     form: u64,
     /// The cluster does not say how many partitions there are.
@@ -296,7 +300,12 @@ impl Instance for Member<'_> {
     }
 
     fn holders(&self, _facts: &StoreFacts, partition: i32) -> Holders {
-        self.table.believes.get(&partition).cloned().unwrap_or_default()
+        let heard = self.table.hears.as_ref().filter(|(at, _)| *at <= tokio::time::Instant::now());
+        heard
+            .map(|(_, holders)| holders)
+            .or_else(|| self.table.believes.get(&partition))
+            .cloned()
+            .unwrap_or_default()
     }
 
     fn application(&self) -> Option<Arc<str>> {
@@ -327,6 +336,9 @@ impl Peers for Cluster {
         self.asked.lock().unwrap().push(host.to_string());
         if self.dead.contains(&**host) {
             return Err(QueryError::Unreachable { host: Arc::clone(host), why: "it is dead".into() });
+        }
+        if self.still.contains(&**host) {
+            std::future::pending::<()>().await;
         }
         self.at(host, request).await
     }
@@ -450,6 +462,27 @@ async fn a_standby_answers_for_who_is_gone_if_it_may() {
     assert_eq!(cluster.at("a", &any).await.unwrap().from[0].behind, None);
     any.demands.stale = Some(u64::MAX - 1);
     assert!(cluster.at("a", &any).await.is_err());
+}
+
+/// A process that was stopped has its connections, and was waited for until the end, though the group had long given
+/// to another one what it was asked for.
+#[tokio::test(start_paused = true)]
+async fn who_stands_still_is_waited_for_until_another_one_has_it() {
+    let mut cluster = two();
+    cluster.still.insert("b".to_owned());
+    cluster.table("c").active.insert(1, engine([1, 5, 9]));
+    cluster.table("c").inputs = BTreeMap::from([(Arc::from("in"), 1)]);
+    let mut request = Request { partitions: Some(vec![1]), ..rows() };
+    request.demands.within = Duration::from_secs(30);
+    for bound in [PositionBound::new(), PositionBound::new().record("in", 1, 0)] {
+        let began = tokio::time::Instant::now();
+        let holders = Holders { active: Some("c".into()), standbys: vec![] };
+        cluster.table("a").hears = Some((began + Duration::from_secs(10), holders));
+        request.demands.bound = bound;
+        let reply = cluster.at("a", &request).await.unwrap();
+        assert_eq!((found(&reply), reply.from[0].host.as_deref()), (vec![1, 5, 9], Some("c")));
+        assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
+    }
 }
 
 /// Each thinks that the other one has it.

@@ -24,6 +24,8 @@ const CALLS_MAX: usize = 8;
 const LEAST_BYTES: usize = 64 * 1024;
 /// Between rounds while nobody has what is asked for.
 const PAUSE: Duration = Duration::from_millis(25);
+/// Between looks whether who is asked still has what he is asked for.
+const LOOK: Duration = Duration::from_millis(100);
 /// The time of an instance that is asked for an answer without any waiting.
 pub(super) const PATIENCE_AT_ONCE: Duration = Duration::from_secs(1);
 /// An instance gets this part of the time where there are others to be asked.
@@ -200,7 +202,12 @@ impl Asker<'_> {
             false => within * 9 / 10,
         };
         let unreachable = |why: String| QueryError::Unreachable { host: Arc::clone(host), why: why.into() };
-        let answer = tokio::time::timeout(within, peers.ask(host, &request)).await;
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(within, peers.ask(host, &request)) => answer,
+            () = self.moved(host, partitions) => {
+                return Err(unreachable("what it was asked for is elsewhere by now".to_owned()));
+            }
+        };
         let reply = answer.map_err(|_| unreachable(format!("nothing came within {within:.1?}")))??;
         let answered: BTreeSet<i32> = reply.from.iter().map(|by| by.partition).collect();
         // Whoever answers for others than he was asked for would have partitions counted twice, or left out.
@@ -209,6 +216,15 @@ impl Asker<'_> {
             return Err(unreachable("it answered something else than was asked".to_owned()));
         }
         Ok(reply)
+    }
+
+    /// Waits until some of these partitions are not to be asked for there any more: who stands still, or is cut off,
+    /// says nothing, while the group has given them to another one.
+    async fn moved(&self, host: &Arc<str>, partitions: &[i32]) {
+        let at = Place::At(Arc::clone(host));
+        while partitions.iter().all(|partition| self.places(*partition).contains(&at)) {
+            sleep(LOOK).await;
+        }
     }
 
     /// Reads what is here.

@@ -155,6 +155,9 @@ pub(super) fn remove(path: &Path) -> Result<(), StreamsError> {
     }
 }
 
+/// What is put aside of one task, the latest: a disk that damages again and again must not be filled by it.
+const MOST_ASIDE: usize = 3;
+
 /// Puts what a task has on disk aside, for whoever wants to know what happened to it; if it has anything.
 ///
 /// # Errors
@@ -162,11 +165,34 @@ pub(super) fn remove(path: &Path) -> Result<(), StreamsError> {
 pub(super) fn put_aside(path: &Path) -> Result<PathBuf, StreamsError> {
     let failed = |source| StreamsError::Directory { directory: path.display().to_string(), source };
     let aside = |number: u32| path.with_extension(format!("damaged-{number}"));
-    let free = (1..u32::MAX).map(aside).find(|aside| !aside.exists()).unwrap_or_else(|| aside(0));
-    match std::fs::rename(path, &free) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(failed(source)),
-        _ => Ok(free),
+    let mut before = numbers_aside(path);
+    let next = aside(before.last().map_or(1, |last| last.saturating_add(1)));
+    match std::fs::rename(path, &next) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(failed(source)),
+        _ => {}
     }
+    before.truncate((before.len() + 1).saturating_sub(MOST_ASIDE));
+    for number in before {
+        if let Err(error) = remove(&aside(number)) {
+            tracing::warn!(%error, "what was put aside long ago stays");
+        }
+    }
+    Ok(next)
+}
+
+/// What was put aside of a task, the oldest first.
+fn numbers_aside(path: &Path) -> Vec<u32> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Vec::new();
+    };
+    let number = |entry: std::fs::DirEntry| {
+        let found = entry.file_name();
+        found.to_str()?.strip_prefix(name)?.strip_prefix(".damaged-")?.parse().ok()
+    };
+    let mut numbers: Vec<u32> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 #[cfg(test)]
@@ -224,16 +250,24 @@ mod tests {
         assert!(refused.to_string().contains("process 4711"), "{refused}");
     }
 
+    /// It filled the disk where that damaged it again and again.
     #[test]
-    fn damaged_state_is_put_aside_under_a_free_name() {
+    fn what_was_damaged_last_is_put_aside() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("0_1");
-        for expected in ["0_1.damaged-1", "0_1.damaged-2"] {
+        let other = root.path().join("0_11.damaged-7");
+        std::fs::create_dir(&other).unwrap();
+        for number in 1..=12 {
             std::fs::create_dir(&path).unwrap();
-            assert_eq!(put_aside(&path).unwrap(), root.path().join(expected));
+            std::fs::write(path.join("n"), number.to_string()).unwrap();
+            assert_eq!(put_aside(&path).unwrap(), root.path().join(format!("0_1.damaged-{number}")));
         }
+        assert_eq!(numbers_aside(&path), [10, 11, 12]);
+        assert!(other.exists());
+        // Nothing is there.
+        put_aside(&path).unwrap();
         remove(&path).unwrap();
-        remove(&root.path().join("0_1.damaged-1")).unwrap();
-        assert!(!root.path().join("0_1.damaged-1").exists());
+        remove(&root.path().join("0_1.damaged-12")).unwrap();
+        assert!(!root.path().join("0_1.damaged-12").exists());
     }
 }

@@ -102,6 +102,19 @@ pub enum StreamsError {
         /// The task's directory.
         directory: String,
     },
+    /// A store was filled from a changelog topic that was deleted since; the one of its name was made anew.
+    #[error(
+        "store `{store}` of task {task} is of a changelog topic that was deleted, the one of that name now is another; \
+         remove {directory} to begin with what the changelog has"
+    )]
+    OtherChangelog {
+        /// The task.
+        task: TaskId,
+        /// The store.
+        store: String,
+        /// The task's directory.
+        directory: String,
+    },
     /// Another process, or another application of this one, works in the state directory.
     #[error(
         "state directory {directory} is in use by process {holder}; give each instance of an application a directory \

@@ -14,13 +14,14 @@
 //! - `pump`, `flow`: records to workers, rebalances. `silence`: who gets none. `worker`, `round`: the threads, `clock`:
 //!   their time; `running`, `slice`, `tasks`, `task_setup`, `engines`, `commit`, `committing`: their tasks; `failing`,
 //!   `restarts`: those that fail, `again`: those that begin again; `threads`, `workers`, `spawn`, `spread`: how threads
-//!   come and go. `changelogs`, `restore`, `loading`: changelogs to stores. `rewind`: back to the last commit.
+//!   come and go. `changelogs`, `restore`, `loading`: changelogs to stores, `origins`: which ones those were. `rewind`:
+//!   back to the last commit.
 //! - `outbox`: outputs to the producer, commits to the group; `transactions`: the same in transactions; `records`:
 //!   what they have in common; `fate`: what became of records; `trouble`: what errors mean.
 //! - `flushing`, `unflushed`: stores are made durable beside all that.
 //! - `assignment`: which instance runs what; `assignor`: how that was shared out before. `standbys`: what is held of
-//!   tasks that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it. `known_state`: what
-//!   an instance finds on its disk.
+//!   tasks that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it, `following`: from
+//!   where on. `known_state`: what an instance finds on its disk.
 //! - `observe`: metrics. `lag`: what is left to process. `stores`: queries. `placing`: who has which key.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
@@ -50,6 +51,7 @@ mod fate;
 mod fingerprint;
 mod flow;
 mod flushing;
+mod following;
 mod free_space;
 mod global;
 mod instance;
@@ -58,6 +60,7 @@ mod known_state;
 mod lag;
 mod loading;
 mod observe;
+mod origins;
 mod outbox;
 mod placing;
 mod positions;

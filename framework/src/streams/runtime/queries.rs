@@ -56,9 +56,12 @@ impl StreamsApp {
 
 #[cfg(feature = "queries")]
 fn peers() -> Option<Arc<dyn Peers>> {
+    use crate::streams::queries::peers::HttpPeers;
+    /// Of the process, as its file descriptors are.
+    static PEERS: std::sync::OnceLock<Arc<HttpPeers>> = std::sync::OnceLock::new();
     // Not the client's network: that may be one which knows nothing but Kafka's protocol.
-    let net = Arc::new(klamm_runtime::TcpNet);
-    Some(Arc::new(crate::streams::queries::peers::HttpPeers { net }))
+    let peers = PEERS.get_or_init(|| Arc::new(HttpPeers::new(Arc::new(klamm_runtime::TcpNet))));
+    Some(Arc::clone(peers) as _)
 }
 
 #[cfg(not(feature = "queries"))]

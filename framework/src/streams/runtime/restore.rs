@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::changelogs::{self, ChangelogStart, Reading, staleness};
 use super::error::StreamsError;
 use super::loading::{self, Lacking, NotLoaded, Wanted};
+use super::origins;
 use super::shared::{Background, Command, Shared, lock};
 use crate::streams::incoming::Incoming;
 use crate::streams::node::TopicId;
@@ -74,6 +75,7 @@ impl Restore<'_> {
         // With what is not committed yet: of the last transactions, the markers may still be on their way.
         let ends = again(|| shared.ends.end_offsets(&partitions)).await?;
         let beginnings = again(|| shared.ends.beginning_offsets(&partitions)).await?;
+        self.check_origins().await?;
         let mut open = HashMap::new();
         let mut starts = Vec::new();
         let mut lacking = Vec::new();
@@ -149,6 +151,15 @@ impl Restore<'_> {
         let begins = again(|| consumer.beginning_offsets(&begin)).await?;
         committed.extend(begins.into_iter().map(|(partition, at)| (partition, OffsetAndMetadata::new(at))));
         Ok(committed)
+    }
+
+    async fn check_origins(&self) -> Result<(), StreamsError> {
+        let task = self.request.task;
+        let Some(store) = origins::foreign(self.shared, task, &self.request.changelogs).await? else {
+            return Ok(());
+        };
+        let directory = self.shared.task_directory(task).display().to_string();
+        Err(StreamsError::OtherChangelog { task, store: store.to_string(), directory })
     }
 
     fn check_end(&self, changelog: &ChangelogStart, end: i64) -> Result<(), StreamsError> {

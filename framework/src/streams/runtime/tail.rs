@@ -10,12 +10,12 @@ use klamm_runtime::{Clock, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::changelogs::{self, ChangelogStart, Reading, staleness};
+use super::changelogs::{self, Reading};
 use super::error::StreamsError;
+use super::following::{Begin, Beginning, Beginnings, Begun};
 use super::keeper::Tail;
-use super::restore::again;
 use super::shared::Shared;
-use super::standbys::Order;
+use super::standbys::{Order, UNKNOWN_LAG};
 use crate::streams::incoming::Incoming;
 use crate::streams::node::TopicId;
 use crate::streams::task::TaskId;
@@ -84,15 +84,22 @@ async fn run(shared: &Arc<Shared>, mut tails: mpsc::UnboundedReceiver<Tail>) -> 
         unsure_until_ms: i64::MIN,
         asked_at,
     };
+    let mut beginnings = Beginnings::default();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             tail = tails.recv() => match tail {
-                Some(Tail::Follow { task, epoch, changelogs }) => reader.follow(task, epoch, &changelogs).await?,
-                Some(Tail::Leave { task }) => reader.leave(task)?,
+                Some(Tail::Follow { task, epoch, changelogs }) => {
+                    beginnings.ask(Arc::clone(shared), task, epoch, changelogs);
+                }
+                Some(Tail::Leave { task }) => {
+                    beginnings.forget(task);
+                    reader.leave(task)?;
+                }
                 None => return Ok(()),
             },
+            begun = beginnings.next() => reader.follow(begun)?,
             batch = next(shared, &mut consumer) => match batch {
                 Some(Ok(batch)) => reader.apply(batch).await,
                 Some(Err(error)) => reader.failed(error)?,
@@ -110,43 +117,22 @@ async fn next(shared: &Shared, consumer: &mut Consumer) -> Option<Result<Consume
 }
 
 impl Reader {
-    async fn follow(
-        &mut self,
-        task: TaskId,
-        epoch: u64,
-        changelogs: &[ChangelogStart],
-    ) -> Result<(), StreamsError> {
-        let shared = Arc::clone(&self.shared);
-        let named = |changelog: &ChangelogStart| {
-            TopicPartition::new(Arc::clone(&shared.names[changelog.topic.0 as usize]), task.partition)
+    fn follow(&mut self, begun: Begun) -> Result<(), StreamsError> {
+        let Begun { task, epoch, at } = begun;
+        let begins = match at {
+            Begin::At(begins) => begins,
+            Begin::Anew(why) => {
+                self.shared.standbys.tell(Order::Rebuild { task, epoch, why });
+                return Ok(());
+            }
+            Begin::Nowhere => return Ok(()),
         };
-        let partitions: Vec<TopicPartition> = changelogs.iter().map(named).collect();
-        let ends = again(|| shared.ends.end_offsets(&partitions)).await?;
-        let beginnings = again(|| shared.ends.beginning_offsets(&partitions)).await?;
-        for (changelog, partition) in changelogs.iter().zip(&partitions) {
-            let end = ends.get(partition).copied().unwrap_or(0);
-            let beginning = beginnings.get(partition).copied().unwrap_or(0);
-            if changelog.position > end {
-                // Whoever is to run it says what can be done.
-                tracing::warn!(%task, store = %changelog.store, "a standby is ahead of its changelog, and left alone");
-                return Ok(());
-            }
-            if let Some(why) = staleness(&shared, changelog, beginning, end).await {
-                shared.standbys.tell(Order::Rebuild { task, epoch, why });
-                return Ok(());
-            }
-        }
-        for (changelog, partition) in changelogs.iter().zip(partitions) {
-            let beginning = beginnings.get(&partition).copied().unwrap_or(0);
-            let begin = changelog.position.max(beginning);
-            let end = ends.get(&partition).copied().unwrap_or(0);
+        for Beginning { topic, partition, begin, end } in begins {
             let begins_behind = u64::try_from(end.saturating_sub(begin)).unwrap_or(0);
             self.handle.assign_also([partition.clone()])?;
             self.handle.seek(&partition, begin)?;
-            self.followers.insert(
-                partition,
-                Follower { task, epoch, topic: changelog.topic, begins_behind, mark: None, whole_ms: None },
-            );
+            let follower = Follower { task, epoch, topic, begins_behind, mark: None, whole_ms: None };
+            self.followers.insert(partition, follower);
         }
         Ok(())
     }
@@ -172,19 +158,36 @@ impl Reader {
         applied.await.ok();
     }
 
-    /// A changelog that cannot be read on: what a standby lacks of it is gone.
-    fn failed(&self, error: ConsumeError) -> Result<(), StreamsError> {
+    /// A changelog that cannot be read on: what a standby lacks of it is gone, or kept from it.
+    fn failed(&mut self, error: ConsumeError) -> Result<(), StreamsError> {
         tracing::warn!(application = %self.shared.group(), %error, "reading for standbys");
+        if error.is_fatal() {
+            return Err(error.into());
+        }
+        let of = match &error {
+            ConsumeError::Fetch { partition, .. } | ConsumeError::Corrupt { partition, .. } => {
+                Some(partition.clone())
+            }
+            _ => None,
+        };
         match Reading::from(error) {
-            Reading::GoesOn => Ok(()),
-            Reading::Fails(error) => Err(error),
+            Reading::GoesOn => {}
+            Reading::Fails(_) => {
+                // The others go on.
+                let follower = of.and_then(|partition| self.followers.get(&partition).copied());
+                if let Some(Follower { task, .. }) = follower {
+                    tracing::warn!(%task, "a standby is not kept up to date");
+                    self.leave(task)?;
+                    self.shared.standbys.set_lag(task, Some(UNKNOWN_LAG));
+                }
+            }
             Reading::Lost { partition, why } => {
                 if let Some(Follower { task, epoch, .. }) = self.followers.get(&partition).copied() {
                     self.shared.standbys.tell(Order::Rebuild { task, epoch, why });
                 }
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// Says since when standbys have all of their changelogs: what is left of those tells of deletions for some time
