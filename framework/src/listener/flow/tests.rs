@@ -482,7 +482,7 @@ impl World {
             assert_eq!(unfinished, model.unfinished.iter().copied().collect::<Vec<_>>());
         }
         let mut lanes = BTreeSet::new();
-        for (worker, item) in self.workers.iter().flat_map(|worker| worker.firsts()) {
+        for (worker, item) in self.workers.iter().flat_map(Worker::firsts) {
             let (partition, counts) = self.counts(item, &worker.epochs);
             let model = self.models.get(&partition).filter(|model| model.id == item.ticket.part);
             if model.is_some_and(|model| !model.apart.contains(&item.record.offset))
