@@ -92,6 +92,8 @@ mod error;
 #[cfg(feature = "axum")]
 pub mod http;
 pub mod listener;
+#[cfg(feature = "streams-core")]
+mod panic_text;
 pub mod prelude;
 pub mod serde;
 #[cfg(feature = "streams-core")]

@@ -18,6 +18,7 @@ use super::{
     Batch, EngineFigures, KeyRange, MemoryStore, Position, Rows, StateStore, StoreEngine, StoreError,
     StorePlace,
 };
+use crate::panic_text::text_of_panic;
 
 /// A store in an engine of the user's.
 pub(crate) struct OwnStore {
@@ -240,14 +241,7 @@ impl fmt::Debug for OwnStore {
 /// Calls what is the user's: a panic is an error of the engine.
 fn guarded<R>(store: &str, run: impl FnOnce() -> Result<R, StoreError>) -> Result<R, StoreError> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text =
-            text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-        let source = format!("it panicked: {text}").into();
-        // The payload is the user's, too, and its drop may be no better.
-        if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            std::mem::forget(worse);
-        }
+        let source = format!("it panicked: {}", text_of_panic(panic)).into();
         Err(StoreError::Engine { store: store.to_owned(), source })
     })
 }

@@ -207,7 +207,8 @@ impl TestKit {
         drop(producer.close().await);
     }
 
-    /// The offset that a group has committed. One that a transaction is about to commit is waited for.
+    /// The offset that a group has committed. One that a transaction is about to commit is waited for, for as long as
+    /// the test may take: time that is not real may be over before a thread has done its part.
     pub async fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
         let committed = loop {
             match self.inner.client.admin().committed_offsets(group).await {

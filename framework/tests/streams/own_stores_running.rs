@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use klamm::client::admin::{ConfigChange, ConfigResource};
-use klamm::client::testing::Answer;
-use klamm::client::{ApiKey, Record};
+use klamm::client::Record;
 use klamm::store::StoreEngine;
 use klamm::streams::{
     AfterFailure, Consumed, Materialized, StreamsApp, StreamsBuilder, StreamsConfig, Topology,
@@ -18,7 +17,7 @@ use klamm_runtime::SeededRng;
 use crate::journal::Journals;
 use crate::own_stores::{Fault, faulty};
 use crate::pipeline::{APPLICATION, CHANGELOG, Pipeline, active, caught_up, until};
-use crate::restoring::{RECORDS, Rig, left};
+use crate::restoring::Rig;
 
 fn counting(kept: Materialized<i64>) -> Topology {
     let mut streams = StreamsBuilder::new();
@@ -132,18 +131,7 @@ async fn an_engine_of_ones_own_is_restored_in_pieces(kit: TestKit) {
         streams.table_with::<String, String>("in", Consumed::default(), rows);
         streams.build().unwrap().start(rig.config(1)).await.unwrap()
     };
-    rig.write(&rng, 2 * RECORDS, 1_500).await;
-    for _ in 0..2 {
-        kit.faults().next(ApiKey::Fetch, 200, Answer::Delayed(Duration::from_millis(60)));
-        let app = start(&rig).await;
-        until(|| app.metrics().restored > 0).await;
-        assert!(left(&app) > 0, "it is to be in the middle");
-        drop(app);
-        kit.faults().behave();
-    }
-    let app = start(&rig).await;
-    caught_up(&app).await;
-    rig.is_right(&[&app]).await;
+    let app = rig.restored_in_pieces(&kit, &rng, &start).await;
     app.close().await.unwrap();
     let app = start(&rig).await;
     kit.send_record(Record::to("in").partition(1).key("key-000000007").value("new")).await;

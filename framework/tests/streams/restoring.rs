@@ -96,6 +96,28 @@ impl Rig {
         rows().start(self.config(instance)).await.unwrap()
     }
 
+    /// Many rows are restored, which is broken off some times; gives the application that has them.
+    pub(crate) async fn restored_in_pieces(
+        &mut self,
+        kit: &TestKit,
+        rng: &SeededRng,
+        start: impl AsyncFn(&Self) -> StreamsApp,
+    ) -> StreamsApp {
+        self.write(rng, 2 * RECORDS, 1_500).await;
+        for _ in 0..2 {
+            kit.faults().next(ApiKey::Fetch, 200, Answer::Delayed(Duration::from_millis(60)));
+            let app = start(self).await;
+            until(|| app.metrics().restored > 0).await;
+            assert!(left(&app) > 0, "it is to be in the middle");
+            drop(app);
+            kit.faults().behave();
+        }
+        let app = start(self).await;
+        caught_up(&app).await;
+        self.is_right(&[&app]).await;
+        app
+    }
+
     pub(crate) async fn is_right(&self, apps: &[&StreamsApp]) {
         let mut found = Model::new();
         for app in apps {
@@ -316,18 +338,7 @@ async fn versions_are_restored_in_pieces_though_crashes_come_between(kit: TestKi
         streams.table_with::<String, String>("in", Consumed::default(), rows);
         streams.build().unwrap().start(rig.config(1)).await.unwrap()
     };
-    rig.write(&rng, 2 * RECORDS, 1_500).await;
-    for _ in 0..2 {
-        kit.faults().next(ApiKey::Fetch, 200, Answer::Delayed(Duration::from_millis(60)));
-        let app = start(&rig).await;
-        until(|| app.metrics().restored > 0).await;
-        assert!(left(&app) > 0, "it is to be in the middle");
-        drop(app);
-        kit.faults().behave();
-    }
-    let app = start(&rig).await;
-    caught_up(&app).await;
-    rig.is_right(&[&app]).await;
+    let app = rig.restored_in_pieces(&kit, &rng, start).await;
     kit.send_record(Record::to("in").partition(1).key("key-000000007").value("new")).await;
     rig.model.insert("key-000000007".to_owned(), "new".to_owned());
     caught_up(&app).await;

@@ -11,8 +11,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::panicked::{Panicked, text_of_panic};
+use super::panicked::Panicked;
 use crate::listener::BoxError;
+use crate::panic_text::text_of_panic;
 
 /// What a call gave; its operator knows the type.
 pub(crate) type Given = Result<Box<dyn Any + Send>, BoxError>;

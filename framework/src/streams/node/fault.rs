@@ -9,12 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::context::{Happened, Letter};
-use super::panicked::{Panicked, text_of_panic};
+use super::panicked::Panicked;
 use super::record_context::{Applied, RecordContext};
 use super::{
     Change, Child, Context, Output, OutputKind, Processor, Record, TableChild, TableProcessor, TopicId,
 };
 use crate::listener::BoxError;
+use crate::panic_text::text_of_panic;
 use crate::streams::error::{RecordPlace, TaskError};
 use crate::streams::incoming::Incoming;
 use crate::streams::policy::{ErrorPolicy, LastResort};

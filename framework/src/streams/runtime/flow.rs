@@ -36,6 +36,13 @@ impl Flow {
         self.began.compare_exchange(-1, offset, Ordering::AcqRel, Ordering::Acquire).ok();
     }
 
+    /// Whether the task may go on if it has no record of this partition. Not while some are on their way to its thread,
+    /// whatever was said before they came.
+    pub(super) fn is_not_waited_for(&self) -> bool {
+        // In this order: the pump counts records before it says that they are the last.
+        self.caught_up.load(Ordering::Acquire) && self.queued.load(Ordering::Acquire) == 0
+    }
+
     /// Takes note that records went to the worker; whether fetching should pause.
     pub(super) fn sent(&self, records: usize, limit: usize) -> bool {
         self.queued.fetch_add(records, Ordering::AcqRel) + records > limit
@@ -46,5 +53,24 @@ impl Flow {
     pub(super) fn processed(&self, records: usize, limit: usize) -> bool {
         let left = self.queued.fetch_sub(records, Ordering::AcqRel).saturating_sub(records);
         left <= limit / 2 && self.paused.load(Ordering::Acquire) && self.paused.swap(false, Ordering::AcqRel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_on_their_way_are_waited_for() {
+        let task = TaskId { sub_topology: 0, partition: 0 };
+        let flow = Flow::new(TopicPartition::new("in", 0), TopicId(0), task, Route { worker: 0, epoch: 0 }, 1);
+        assert!(!flow.is_not_waited_for(), "nobody said that there is nothing");
+        flow.caught_up.store(true, Ordering::Release);
+        assert!(flow.is_not_waited_for());
+        // The last ones that there are, of which the thread has none yet.
+        flow.sent(40, 1_000);
+        assert!(!flow.is_not_waited_for());
+        flow.processed(40, 1_000);
+        assert!(flow.is_not_waited_for());
     }
 }

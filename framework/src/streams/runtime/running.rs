@@ -70,11 +70,7 @@ impl Running {
         }
         if self.flows.len() > 1 {
             for flow in &self.flows {
-                // In this order: the pump counts records before it says that they are the last.
-                let caught_up = flow.caught_up.load(Ordering::Acquire);
-                if flow.queued.load(Ordering::Acquire) == 0 {
-                    self.task.set_caught_up(flow.topic, caught_up);
-                }
+                self.task.set_caught_up(flow.topic, flow.is_not_waited_for());
             }
         }
         self.task.has_arrivals() || self.task.is_ready()

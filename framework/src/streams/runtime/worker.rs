@@ -16,6 +16,7 @@ use super::restore::RestoreRequest;
 use super::running::Running;
 use super::shared::{Command, Shared};
 use super::write_ahead::WriteAhead;
+use crate::panic_text::text_of_panic;
 use crate::streams::node::Dropped;
 use crate::streams::task::{Task, TaskId};
 
@@ -49,16 +50,11 @@ pub(super) fn run(links: WorkerLinks) {
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
-        Err(panic) => Some(StreamsError::Panicked(message(&*panic))),
+        Err(panic) => Some(StreamsError::Panicked(text_of_panic(panic))),
     };
     if let (Some(error), Some(shared)) = (failure, Weak::upgrade(&shared)) {
         shared.fail(error);
     }
-}
-
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
 }
 
 /// Rows of a task that are written between two rounds, some milliseconds.
