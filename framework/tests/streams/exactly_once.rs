@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use klamm::client::ApiKey;
 use klamm::client::testing::Answer;
+use klamm::client::{ApiKey, NewTopic, Record, TopicPartition};
 use klamm::streams::{StreamsApp, StreamsError};
 use klamm::testing::TestKit;
 
-use crate::pipeline::{Pipeline, caught_up, topology, until};
+use crate::pipeline::{APPLICATION, CHANGELOG, PARTITIONS, Pipeline, caught_up, topology, until};
 
 async fn start(pipeline: &Pipeline, instance: usize) -> StreamsApp {
     topology().start(pipeline.config(instance).exactly_once().threads(2)).await.unwrap()
@@ -82,7 +82,7 @@ async fn once_although_connections_are_cut(kit: TestKit) {
 
 #[klamm::test]
 async fn once_although_the_member_is_expelled(kit: TestKit) {
-    under(&kit, async |pipeline: &Pipeline, _| pipeline.kit.expel(crate::pipeline::APPLICATION).await).await;
+    under(&kit, async |pipeline: &Pipeline, _| pipeline.kit.expel(APPLICATION).await).await;
 }
 
 /// The transaction was still open when the next incarnation of the tasks began, and was committed with what that did.
@@ -95,7 +95,7 @@ async fn what_a_member_wrote_before_it_was_expelled_is_not_committed_by_its_next
         let before = app.metrics().processed;
         pipeline.feed(100).await;
         until(|| app.metrics().processed >= before + 100).await;
-        kit.expel(crate::pipeline::APPLICATION).await;
+        kit.expel(APPLICATION).await;
         // They are processed again, by the same process.
         until(|| app.metrics().processed >= before + 200).await;
         caught_up(&app).await;
@@ -196,9 +196,43 @@ async fn records_of_an_open_transaction_are_left_to_process(kit: TestKit) {
     caught_up(&app).await;
     let mut producer = kit.client().producer().transactional_id("feeder").build().unwrap();
     let transaction = producer.begin().await.unwrap();
-    transaction.send(klamm::client::Record::to("in").key("a").value("v")).await.unwrap();
+    transaction.send(Record::to("in").key("a").value("v")).await.unwrap();
     assert_eq!(app.lag().await.unwrap(), 1);
     transaction.commit().await.unwrap();
     caught_up(&app).await;
+    app.close().await.unwrap();
+}
+
+/// What the last owner of a task was about to commit belongs to it, however late that is decided: who asked where the
+/// changelog ends before that restored less than the offsets say.
+#[klamm::test]
+async fn what_the_last_owner_commits_while_its_task_is_taken_over_is_restored(kit: TestKit) {
+    let pipeline = Pipeline::new(&kit).await;
+    let changelog = NewTopic::new(CHANGELOG).partitions(PARTITIONS).config("cleanup.policy", "compact");
+    kit.client().admin().create_topics(&[changelog]).await.unwrap();
+    kit.send_to("in", 0, "a", "1").await;
+    kit.send_to("in", 0, "a", "2").await;
+    // Both are processed by a member whose first transaction is still open when the next owner begins.
+    let mut last_owner = kit.client().producer().transactional_id("last-owner").build().unwrap();
+    let transaction = last_owner.begin().await.unwrap();
+    let input = TopicPartition::new("in", 0);
+    let reader = kit.client().consumer().group(APPLICATION).assign([input.clone()]).start().await.unwrap();
+    let member = reader.handle().group_metadata().unwrap();
+    transaction.send_offsets([(input, 2)], &member).await.unwrap();
+    reader.close().await.unwrap();
+    let asked = || kit.faults().seen(ApiKey::OffsetFetch).len();
+    let before = asked();
+    let app = start(&pipeline, 1).await;
+    // Whoever asks for them is told that they are not decided, and asks again.
+    until(|| asked() >= before + 6).await;
+    for count in [1_i64, 2] {
+        let change = Record::to(CHANGELOG).partition(0).key("a").value(count.to_be_bytes().to_vec());
+        transaction.send(change).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    kit.send_to("in", 0, "a", "3").await;
+    caught_up(&app).await;
+    let counts = app.store::<String, i64>("counts").unwrap();
+    assert_eq!(counts.get("a").await.unwrap(), Some(3));
     app.close().await.unwrap();
 }

@@ -1,12 +1,19 @@
 //! Restores that lose the ground under them: what they are about to read is deleted, or their disk takes nothing.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use bytes::Bytes;
 use klamm::client::admin::{ConfigChange, ConfigResource};
 use klamm::client::testing::Answer;
-use klamm::client::{ApiKey, Record, TopicPartition};
+use klamm::client::{ApiKey, ErrorCode, Record, TopicPartition};
 use klamm::streams::{AfterFailure, StreamsApp, StreamsError};
 use klamm::testing::TestKit;
+use klamm_protocol::Records;
+use klamm_protocol::messages::FetchRequest;
+use klamm_protocol::messages::fetch::PartitionData;
+use klamm_protocol::records::{BatchBuilder, BatchHeader, BatchOptions};
 use klamm_runtime::SeededRng;
 
 use crate::pipeline::{caught_up, until};
@@ -71,6 +78,52 @@ async fn a_restore_ends_though_all_is_deleted_meanwhile(kit: TestKit) {
 #[klamm::test]
 async fn a_restore_row_by_row_ends_though_all_is_deleted_meanwhile(kit: TestKit) {
     what_is_deleted_meanwhile(&kit, 8_000, 1_000, 0).await;
+}
+
+/// Leaders that had ten other records at the beginning of their partition, and were followed by one that had not heard of
+/// them; nor had its log come that far when it was asked for the next, but it has since.
+fn lost_beginnings() -> Answer {
+    let answered = Mutex::new(BTreeMap::new());
+    let edit = move |part: &mut PartitionData| {
+        let Some(header) = part.records.as_ref().and_then(|records| BatchHeader::parse(records.as_bytes()?).ok())
+        else {
+            return;
+        };
+        let mut answered = answered.lock().unwrap();
+        let times: &mut u32 = answered.entry(part.partition_index).or_default();
+        *times += 1;
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        match *times {
+            1 => {
+                for number in 0..10 {
+                    let key = format!("lost-{number}");
+                    batch.append(header.base_timestamp, Some(key.as_bytes()), Some(b"1"), []).unwrap();
+                }
+                part.records = Some(Records::Bytes(batch.build().unwrap()));
+            }
+            2 => {
+                part.error_code = ErrorCode::OffsetOutOfRange.code();
+                part.records = Some(Records::Bytes(Bytes::new()));
+            }
+            _ => {}
+        }
+    };
+    Answer::edited::<FetchRequest>(move |answer| {
+        answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions).for_each(&edit);
+    })
+}
+
+/// The restore went on behind the place that was not there for a moment, with rows that the changelog never had, and
+/// without those that it has in their place.
+#[klamm::test]
+async fn a_store_has_nothing_of_what_its_changelog_lost_while_it_was_restored(kit: TestKit) {
+    let (mut rig, rng) = (Rig::new(&kit).await, SeededRng::new(13));
+    rig.write(&rng, 2_000, 10).await;
+    kit.faults().always(ApiKey::Fetch, lost_beginnings());
+    let app = rig.start(1).await;
+    caught_up(&app).await;
+    rig.is_right(&[&app]).await;
+    app.close().await.unwrap();
 }
 
 /// Takes the names that files of rows are about to have.

@@ -206,7 +206,9 @@ struct Crowd<'a> {
 
 impl Crowd<'_> {
     fn config(&self, instance: usize) -> StreamsConfig {
-        let config = self.pipeline.config(instance).threads(1 + instance % 2);
+        // Every other one has to look for rows on its disk again and again.
+        let cache_bytes = [1_000, 10 * 1024 * 1024][instance % 2];
+        let config = self.pipeline.config(instance).threads(1 + instance / 2 % 2).cache_bytes(cache_bytes);
         if self.exactly_once { config.exactly_once() } else { config }
     }
 

@@ -45,18 +45,8 @@ impl Worker {
         self.again(id, epoch, Duration::ZERO)
     }
 
-    /// What a restore was about to read is not in its changelog any more: what there is on disk says whether the task
-    /// goes on from that or is built anew.
-    pub(super) fn restore_again(&mut self, id: TaskId, epoch: u64, why: &str) -> Result<(), StreamsError> {
-        if self.incarnation(id, epoch).is_none() {
-            return Ok(());
-        }
-        tracing::warn!(task = %id, why, "a restore begins again");
-        drop(self.drop_task(id));
-        self.again(id, epoch, Duration::ZERO)
-    }
-
-    /// What a task has on disk cannot be gone on from.
+    /// What a task has on disk cannot be gone on from: what follows on it is not in its changelog any more, or it has
+    /// records itself that the changelog lost.
     pub(super) fn rebuild(&mut self, id: TaskId, epoch: u64, why: &str) -> Result<(), StreamsError> {
         if self.incarnation(id, epoch).is_none() {
             return Ok(());

@@ -114,7 +114,7 @@ impl Restore<'_> {
         match restored {
             Ok(_) => self.tell(Command::RestoreEnded { task, epoch, committed }),
             Err(NotLoaded::Unwanted) => Ok(()),
-            Err(NotLoaded::Lost(why)) => self.tell(Command::Again { task, epoch, why }),
+            Err(NotLoaded::Lost(why)) => self.tell(Command::Rebuild { task, epoch, why }),
             Err(NotLoaded::Store(error)) => self.tell(Command::NotRestored { task, epoch, error }),
             Err(NotLoaded::Streams(error)) => Err(error),
         }

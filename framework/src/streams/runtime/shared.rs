@@ -135,8 +135,6 @@ pub(super) enum Command {
     RestoreEnded { task: TaskId, epoch: u64, committed: HashMap<TopicPartition, OffsetAndMetadata> },
     /// A store could not be written while it was restored.
     NotRestored { task: TaskId, epoch: u64, error: StoreError },
-    /// A restore cannot go on from where it is: begin it again, with what there is on disk.
-    Again { task: TaskId, epoch: u64, why: String },
     /// What a task has on disk is of no use: remove it, and begin with its changelogs.
     Rebuild { task: TaskId, epoch: u64, why: String },
     /// Nothing has come for a task for so long.

@@ -165,7 +165,6 @@ impl Worker {
             }
             Command::RestoreEnded { task, epoch, committed } => self.restore_ended(task, epoch, committed)?,
             Command::NotRestored { task, epoch, error } => self.not_restored(task, epoch, error)?,
-            Command::Again { task, epoch, why } => self.restore_again(task, epoch, &why)?,
             Command::Rebuild { task, epoch, why } => self.rebuild(task, epoch, &why)?,
             Command::Idle { task, epoch, lasts } => self.idle(task, epoch, lasts)?,
             Command::Wake | Command::Stop => {}
