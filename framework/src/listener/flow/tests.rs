@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::holding::Safe;
+use super::part::Part;
 use super::record::Payload;
 use super::*;
 use crate::listener::dispatch::{Dispatch, Lane};
@@ -481,6 +482,10 @@ impl World {
             let unfinished: Vec<i64> = part.ledger.unfinished_offsets().collect();
             assert_eq!(unfinished, model.unfinished.iter().copied().collect::<Vec<_>>());
         }
+        let parts = self.flow.own().into_iter().filter_map(|id| self.flow.part(id));
+        let gathered: usize = parts.map(Part::gathered).filter(|_| self.batching.across).sum();
+        let nobody = PartId { index: usize::MAX, generation: 0 };
+        assert_eq!(self.flow.gathered_beside(nobody), gathered, "what gathers is counted wrong");
         let mut lanes = BTreeSet::new();
         for (worker, item) in self.workers.iter().flat_map(Worker::firsts) {
             let (partition, counts) = self.counts(item, &worker.epochs);
@@ -666,7 +671,8 @@ fn a_batch_across_partitions_takes_what_gathers_in_all() {
 
 fn across(most: usize, partitions: i32) -> (Flow<Rec>, Vec<PartId>) {
     let batching = Batching { most, wait: Duration::from_millis(30), across: true };
-    let rules = Rules { budget: BUDGET, workers: 1, dispatch: Dispatch::by_partition(), batching };
+    let budget = Budget { records: 100_000, ..BUDGET };
+    let rules = Rules { budget, workers: 1, dispatch: Dispatch::by_partition(), batching };
     let mut flow = Flow::new(rules);
     flow.assign(&(0..partitions).map(place).collect::<Vec<_>>());
     let ids = flow.ids();
@@ -726,12 +732,20 @@ fn what_is_held_does_not_end_the_wait_of_others() {
 #[test]
 fn what_many_partitions_gather_is_counted_as_it_comes() {
     let (mut flow, ids) = across(10_000, 1_000);
-    let now = Instant::now();
+    let (now, mut items) = (Instant::now(), Vec::new());
     for offset in 0..3 {
         for id in &ids {
             flow.push(*id, [record(offset)], Some(offset + 1), now);
         }
     }
+    assert_eq!(flow.workers_wanted(), 0, "all of them gather");
+    let due = now + Duration::from_millis(30);
+    flow.wake(due);
+    assert_eq!(flow.workers_wanted(), 1);
+    let run = flow.take(&mut items, due).unwrap();
+    assert_eq!(items.len(), 3_000);
+    items.drain(..).for_each(|item| drop(flow.finish(item.ticket)));
+    flow.end(run, due);
     let looks = flow.looks.get() / 3_000;
     assert!(looks < 20, "{looks} looks at partitions for each record");
 }
