@@ -15,7 +15,10 @@ struct Bare;
 struct Opaque;
 
 #[kafka_listener(topics = "t", group = "g")]
-async fn handle(_order: Json<Order>, _bare: Option<Json<Bare>>) -> Result<Reply<Json<Vec<Order>>>, &'static str> {
+async fn handle(
+    _order: Json<Order>,
+    _bare: Option<Json<Bare>>,
+) -> Result<Reply<Json<Vec<Order>>>, &'static str> {
     Err("no")
 }
 

@@ -10,7 +10,11 @@ impl FromRecord for Tenant {
     type Rejection = Rejection;
 
     fn from_record(delivery: &Delivery<'_>) -> Result<Self, Rejection> {
-        delivery.source_topic().split_once('.').map(|(tenant, _)| Self(tenant.to_owned())).ok_or(Rejection::NoKey)
+        delivery
+            .source_topic()
+            .split_once('.')
+            .map(|(tenant, _)| Self(tenant.to_owned()))
+            .ok_or(Rejection::NoKey)
     }
 
     fn needs(needs: &mut Needs) {

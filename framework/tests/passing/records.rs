@@ -2,8 +2,8 @@
 
 use klamm::prelude::*;
 use klamm::serde::{
-    AvroSchema, Bytes, DefaultSerde, FromHeaders, HeaderValue, IntoHeaders, JsonSchema, RecordKey, RecordTopic,
-    SerdeError, Tagged, UnknownRecord,
+    AvroSchema, Bytes, DefaultSerde, FromHeaders, HeaderValue, IntoHeaders, JsonSchema, RecordKey,
+    RecordTopic, SerdeError, Tagged, UnknownRecord,
 };
 
 #[derive(Serialize, Deserialize, Record)]
@@ -17,7 +17,9 @@ struct Order {
 enum Plain {
     #[allow(dead_code)]
     A,
-    B { n: u8 },
+    B {
+        n: u8,
+    },
 }
 
 #[derive(Serialize, Deserialize, Record)]

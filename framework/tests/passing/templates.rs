@@ -10,7 +10,11 @@ async fn one(Value(text): Value<String>, out: Template<String, String>) -> Resul
 }
 
 #[kafka_listener(topics = "t", group = "g", batch)]
-async fn several(batch: Batch<Value<i64>>, out: Template<(), Json<Vec<i64>>>, more: Template<String, String>) {
+async fn several(
+    batch: Batch<Value<i64>>,
+    out: Template<(), Json<Vec<i64>>>,
+    more: Template<String, String>,
+) {
     let _ = (batch, out, more);
 }
 
