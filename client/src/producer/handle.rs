@@ -4,18 +4,21 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use klamm_protocol::records::BATCH_HEADER_LEN;
 use tokio::sync::TryAcquireError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::accumulator::{Aim, Appended};
 use super::coordination::Coordination;
 use super::delivery::{Callback, Delivery, Watch};
 use super::enqueue_error::EnqueueError;
 use super::interceptor::{on_acknowledgement, on_send};
+use super::newcomers::Newcomer;
 use super::partitioner::{Partitions, partition_for_key};
 use super::record::{Record, RecordMetadata};
 use super::sender::Sender;
@@ -32,6 +35,9 @@ const HEADER_OVERHEAD_BYTES: usize = 10;
 
 /// How many records are put into the buffer before others may do so, and the sender look into it.
 const RECORDS_UNDER_LOCK: usize = 32;
+
+/// How long a record for a topic that is known by now waits for those that came before it.
+const NEWCOMER_WAIT: Duration = Duration::from_secs(1);
 
 /// How far taking records has come.
 enum Run {
@@ -250,7 +256,8 @@ impl Producer {
             }
         }
         let view = self.shared.core.metadata.view();
-        let topic = match view.usable(&record.topic) {
+        let known = self.shared.gathering().open(&view, &record.topic);
+        let topic = match known {
             Some(topic) => topic,
             None => &self.learn(&record.topic).await?,
         };
@@ -347,7 +354,7 @@ impl Producer {
             return Ok(None);
         }
         let (_, size) = self.admit(record)?;
-        let Some(topic) = view.usable(&record.topic) else { return Ok(None) };
+        let Some(topic) = gathering.open(view, &record.topic) else { return Ok(None) };
         let partition = match self.partition(record, topic) {
             // It may have been added since.
             Err(ProduceError::UnknownPartition { .. }) => return Ok(None),
@@ -423,7 +430,8 @@ impl Producer {
         }
         let mut gathering = shared.gathering();
         let view = gathering.view();
-        let appended = view.usable(&record.topic).ok_or_else(unknown).and_then(|topic| {
+        let known = gathering.open(&view, &record.topic);
+        let appended = known.ok_or_else(unknown).and_then(|topic| {
             let partition = match chosen {
                 Some(chosen) => Some(chosen),
                 None => self.partition(record, topic)?,
@@ -521,12 +529,30 @@ impl Producer {
         }
     }
 
-    /// Waits for a topic's metadata.
+    /// Waits for a topic's metadata, and for those who wait for it already.
     async fn learn(&self, topic: &Arc<str>) -> Result<TopicView, ProduceError> {
+        let newcomer = Newcomer::new(&self.shared, topic);
+        let mut turn = pin!(newcomer.turn());
+        let has_turn = turn.as_mut().now_or_never();
+        let topic = self.ask_for(topic).await?;
+        if has_turn.is_none() {
+            // Nobody can be waited for for ever who may not be polled any more.
+            drop(timeout(NEWCOMER_WAIT, turn).await);
+        }
+        Ok(topic)
+    }
+
+    async fn ask_for(&self, topic: &Arc<str>) -> Result<TopicView, ProduceError> {
         let max_block = self.shared.config.max_block;
         let partition = || TopicPartition { topic: Arc::clone(topic), partition: -1 };
         self.shared.followed.add(std::slice::from_ref(topic));
-        match self.shared.core.topic(topic, Instant::now() + max_block).await {
+        let told = tokio::select! {
+            biased;
+            // As soon as anybody is told.
+            topic = self.known(topic) => Ok(topic),
+            told = self.shared.core.topic(topic, Instant::now() + max_block) => told,
+        };
+        match told {
             Ok(topic) => Ok(topic),
             Err(RequestError::Deadline { last, .. }) => Err(ProduceError::Blocked {
                 topic: Arc::clone(topic),
@@ -542,6 +568,18 @@ impl Producer {
             Err(source) => {
                 Err(ProduceError::Request { partition: partition(), source, possibly_written: false })
             }
+        }
+    }
+
+    /// Waits until somebody learns of the topic.
+    async fn known(&self, topic: &Arc<str>) -> TopicView {
+        let mut views = self.shared.core.metadata.watch();
+        let view = views.wait_for(|view| view.usable(topic).is_some()).await;
+        let known = view.ok().and_then(|view| view.usable(topic).cloned());
+        match known {
+            Some(known) => known,
+            // The client is gone.
+            None => std::future::pending().await,
         }
     }
 

@@ -6,6 +6,7 @@
 //! settings.rs       the same as text
 //! handle.rs         Producer: back-pressure, enqueue
 //! enqueue_error.rs  a record that was not taken
+//! newcomers.rs      records of topics that are not known yet
 //! interceptor.rs    code of the application that sees every record
 //! partitioner.rs    by key (murmur2), sticky, in turn, or as the application says
 //! accumulator.rs    open batches, when they are ready                            (pure)
@@ -35,6 +36,7 @@ mod handle;
 mod interceptor;
 mod lane;
 mod metrics;
+mod newcomers;
 mod partitioner;
 mod record;
 mod sender;

@@ -8,9 +8,10 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::accumulator::{Accumulator, Closing, Limits};
 use super::delivery::Settled;
 use super::metrics::ProducerMetrics;
+use super::newcomers::Newcomers;
 use super::settings::ProducerConfig;
 use super::transaction::Exchange;
-use crate::cluster::{ClusterView, Core, Followed};
+use crate::cluster::{ClusterView, Core, Followed, TopicView};
 use crate::error::ProduceError;
 
 /// Shared by the handles and the sender task.
@@ -30,6 +31,7 @@ pub(super) struct Shared {
 /// What is changed by every record.
 pub(super) struct Gathering {
     pub(super) accumulator: Accumulator,
+    pub(super) newcomers: Newcomers,
     /// Tells of refreshes, so that a record costs no look at what is shared with everybody.
     refreshes: watch::Receiver<Arc<ClusterView>>,
     /// `None` while a record is being placed.
@@ -55,6 +57,7 @@ impl Shared {
         let transaction = transactional.then(Exchange::default);
         let gathering = Gathering {
             accumulator: Accumulator::new(limits),
+            newcomers: Newcomers::new(),
             refreshes: core.metadata.watch(),
             view: None,
             closed: false,
@@ -158,6 +161,11 @@ impl Gathering {
             Some(view) => view,
             None => Arc::clone(&self.refreshes.borrow_and_update()),
         }
+    }
+
+    /// A topic into which a record may go at once: it is known, and nobody waits who came before.
+    pub(super) fn open<'a>(&self, view: &'a ClusterView, topic: &str) -> Option<&'a TopicView> {
+        view.usable(topic).filter(|_| self.newcomers.is_empty() || !self.newcomers.contains_key(topic))
     }
 
     pub(super) fn keep(&mut self, view: Arc<ClusterView>) {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use klamm_client::testing::Answer;
 use klamm_client::{
     Compression, ConfigError, ErrorCode, Interceptor, Partitioner, Partitions, ProduceError, ProducerBuilder,
@@ -10,7 +11,7 @@ use klamm_client::{
 };
 use klamm_protocol::ApiKey;
 use klamm_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::scripted::{self, TOPIC};
 
@@ -37,6 +38,62 @@ async fn the_first_batches_of_a_partition_keep_their_order() {
         let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
         assert_eq!(broker.values(TOPIC, 0), expected, "{refused} refused");
     }
+}
+
+/// Who waited for a topic asked for it after a pause of their own, and those that came when it was known went first.
+#[tokio::test(start_paused = true)]
+async fn the_first_records_of_a_topic_keep_their_order() {
+    for (topic, answers) in [
+        ("not there yet", vec![Answer::Error(ErrorCode::LeaderNotAvailable); 3]),
+        ("told late", vec![Answer::Delayed(Duration::from_millis(50))]),
+    ] {
+        for pause_ms in [1, 7, 40] {
+            let broker = scripted::start(1).await;
+            let client = broker.client().await.unwrap();
+            let producer = client.producer().build().unwrap();
+            for answer in &answers {
+                broker.next_for(TOPIC, ApiKey::Metadata, 1, answer.clone());
+            }
+            let mut sends = FuturesUnordered::new();
+            for number in 0..50 {
+                sends.push(producer.send(record(0, number)));
+                let all = async { while sends.next().await.is_some() {} };
+                drop(timeout(Duration::from_millis(pause_ms), all).await);
+            }
+            while let Some(sent) = sends.next().await {
+                sent.unwrap();
+            }
+            let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+            assert_eq!(broker.values(TOPIC, 0), expected, "{topic}, a record each {pause_ms} ms");
+        }
+    }
+}
+
+/// Who is first in line for a topic may be somebody that nobody polls.
+#[tokio::test(start_paused = true)]
+async fn a_send_that_is_not_polled_holds_up_no_other() {
+    let broker = scripted::start(1).await;
+    let client = broker.client().await.unwrap();
+    let producer = client.producer().build().unwrap();
+    broker.next_for(TOPIC, ApiKey::Metadata, 1, Answer::Error(ErrorCode::LeaderNotAvailable));
+    let mut first = Box::pin(producer.send(record(0, "first")));
+    assert!(timeout(Duration::from_millis(1), &mut first).await.is_err());
+    for other in ["second", "third"] {
+        timeout(Duration::from_secs(3), producer.send(record(0, other))).await.unwrap().unwrap();
+    }
+    first.await.unwrap();
+    assert_eq!(broker.values(TOPIC, 0), ["second", "third", "first"]);
+    // Nor does one that is dropped while others are behind it.
+    broker.topic("new", 1);
+    broker.always_for("new", ApiKey::Metadata, Answer::Error(ErrorCode::LeaderNotAvailable));
+    let mut dropped = Box::pin(producer.send(Record::to("new").value("dropped")));
+    let mut kept = Box::pin(producer.send(Record::to("new").value("kept")));
+    let both = async { tokio::join!(&mut dropped, &mut kept) };
+    assert!(timeout(Duration::from_millis(1), both).await.is_err());
+    drop(dropped);
+    broker.behave();
+    timeout(Duration::from_secs(3), kept).await.unwrap().unwrap();
+    assert_eq!(broker.values("new", 0), ["kept"]);
 }
 
 /// A duration beyond what a clock can add ended the background task with a panic, and every send waited for ever.

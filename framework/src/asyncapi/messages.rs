@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Schemas;
 use super::names::{name_of, short_type, unused};
+use super::plain::plain;
 use crate::listener::HeaderField;
 use crate::serde::{Payload, kind_of};
 use crate::template::request::CORRELATION_ID;
@@ -61,8 +62,9 @@ impl<'a> Messages<'a> {
 
     /// The messages, and the schemas that they refer to.
     pub(super) fn into_components(mut self) -> Value {
-        let messages: Map<_, _> = self.by_name.into_iter().collect();
-        json!({ "messages": messages, "schemas": self.generator.take_definitions(true) })
+        let mut messages: Map<_, _> = self.by_name.into_iter().collect();
+        let schemas = plain(self.generator.take_definitions(true), &mut messages);
+        json!({ "messages": messages, "schemas": schemas })
     }
 
     fn message(&mut self, called: &str, parts: Parts<'_>) -> Value {

@@ -48,6 +48,7 @@ mod document;
 mod messages;
 mod names;
 mod page;
+mod plain;
 mod schemas;
 
 use std::fmt;

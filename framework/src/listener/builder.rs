@@ -376,7 +376,9 @@ impl<Step> ListenerBuilder<Step> {
     /// have few records each. Default: a batch is of one partition, and those of several are handled at once.
     ///
     /// Nothing else changes: what fails is tried again, and holds up its own partition alone; each partition is
-    /// committed up to its own lowest unfinished record. A partition that goes to another member is waited for, up to
+    /// committed up to its own lowest unfinished record. A partition that has its share of
+    /// [`max_in_flight`](Self::max_in_flight) waits no longer for others, so that is best many times `most` where there
+    /// are many partitions. A partition that goes to another member is waited for, up to
     /// [`revoke_deadline`](Self::revoke_deadline), as long as the whole batch takes. Not with
     /// [`transactional`](Self::transactional): a transaction is of one partition.
     pub fn batch_across_partitions(mut self) -> Self {

@@ -123,6 +123,23 @@ impl OwnStore {
         guarded(&self.name, read)
     }
 
+    /// Gives rows that are those that were asked for: others would be taken for them, or be asked for without an end.
+    fn asked_for(
+        &self,
+        rows: Vec<(Bytes, Bytes)>,
+        range: KeyRange<'_>,
+        limit: usize,
+        is_before: fn(&Bytes, &Bytes) -> bool,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let is_within = |key: &Bytes| *range.from <= **key && range.to.is_none_or(|to| **key < *to);
+        let in_order = rows.windows(2).all(|pair| is_before(&pair[0].0, &pair[1].0));
+        if rows.len() <= limit && in_order && rows.iter().all(|(key, _)| is_within(key)) {
+            return Ok(rows);
+        }
+        let source = "its rows are out of order, out of range or too many: see klamm::store::contract".into();
+        Err(StoreError::Engine { store: self.name.clone(), source })
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         if !self.is_broken.load(Ordering::Acquire) {
             return Ok(());
@@ -161,11 +178,13 @@ impl StateStore for OwnStore {
     }
 
     fn scan(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        self.read(|| self.inner.scan(range, limit))
+        let rows = self.read(|| self.inner.scan(range, limit))?;
+        self.asked_for(rows, range, limit, |one, next| one < next)
     }
 
     fn scan_reverse(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        self.read(|| self.inner.scan_reverse(range, limit))
+        let rows = self.read(|| self.inner.scan_reverse(range, limit))?;
+        self.asked_for(rows, range, limit, |one, next| one > next)
     }
 
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {

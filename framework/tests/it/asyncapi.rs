@@ -271,6 +271,57 @@ async fn a_page_has_it_all_and_no_markup_of_others() {
     assert!(!page.contains("<1>") && !page.contains("<script"), "{page}");
 }
 
+/// A folder of folders, called as no reference may be.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(crate = "klamm::serde::schemars", rename = "a/b~c <b>ü</b> %41")]
+struct Folder {
+    folders: Vec<Folder>,
+    parent: Option<Box<Folder>>,
+    #[serde(rename = "in/out~ <i>")]
+    wrapped: Wrapped<Option<Item>>,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(crate = "klamm::serde::schemars", rename = "Wrapped<{T}>")]
+struct Wrapped<T> {
+    inner: Vec<T>,
+}
+
+mod other {
+    use klamm::prelude::*;
+
+    #[derive(Serialize, Deserialize, klamm::asyncapi::JsonSchema)]
+    #[schemars(crate = "klamm::serde::schemars", rename = "a-b-c-b-b-41")]
+    pub struct Item {
+        pub weight: f64,
+    }
+
+    #[derive(Serialize, Deserialize, klamm::asyncapi::JsonSchema)]
+    #[schemars(crate = "klamm::serde::schemars")]
+    pub struct Order {
+        pub items: Vec<Item>,
+        pub refers: serde_json::Value,
+    }
+}
+
+/// Names of schemas are their authors', who may call them what no component may be called.
+#[tokio::test]
+async fn schemas_with_odd_names_are_found_under_plain_ones() {
+    let app = App::new("b:1")
+        .schema::<Folder>()
+        .schema::<other::Order>()
+        .schema::<Vec<other::Item>>()
+        .template::<String, klamm::serde::Json<Folder>>("folders")
+        .template::<String, klamm::serde::Json<other::Order>>("orders")
+        .template::<String, klamm::serde::Json<Vec<other::Item>>>("orders")
+        .listener(invoice_for);
+    let document = app.asyncapi().await.unwrap();
+    let names: Vec<_> = document.value()["components"]["schemas"].as_object().unwrap().keys().collect();
+    check(document.value());
+    assert_eq!(names.len(), 6, "{names:?}");
+    assert!(!document.page().contains("<b>"));
+}
+
 /// The process under test is this one, started once more.
 #[tokio::test]
 async fn a_run_prints_the_document_where_the_environment_asks_for_it() {

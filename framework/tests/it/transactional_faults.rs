@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::seen::{Gate, Seen, until};
 use crate::transactional::committed;
 
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 async fn copies(Value(text): Value<String>, tx: Tx, State(seen): State<Seen>) -> Result<(), BoxError> {
@@ -24,8 +25,14 @@ async fn copies(Value(text): Value<String>, tx: Tx, State(seen): State<Seen>) ->
 }
 
 async fn copying(broker: &FakeBroker, seen: &Seen) -> (AppHandle, ListenerHandle) {
+    copying_up_to(1, broker, seen).await
+}
+
+/// So many records share a transaction.
+async fn copying_up_to(most: usize, broker: &FakeBroker, seen: &Seen) -> (AppHandle, ListenerHandle) {
     broker.topic("t", 1).topic("out", 1).topic("t-dlt", 1);
     let listener = Listener::on("t").group("g").transactional();
+    let listener = if most > 1 { listener.shared_transactions(most, TEN_SECONDS) } else { listener };
     let listener = listener.on_failure(FailurePolicy::new()).handle(copies);
     let app = App::with_client(broker.client().await.unwrap()).state(seen.clone()).listener(listener);
     let app = app.start().await.unwrap();
@@ -56,8 +63,17 @@ async fn read(client: &Client, topic: &str) -> Vec<String> {
 /// was, and finds out.
 #[tokio::test(start_paused = true)]
 async fn steps_that_fail_in_every_way_leave_each_output_once() {
+    every_step_fails(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_of_shared_transactions_that_fail_in_every_way_leave_each_output_once() {
+    every_step_fails(3).await;
+}
+
+async fn every_step_fails(most: usize) {
     let (broker, seen) = (FakeBroker::start_in_memory().await.unwrap(), Seen::default());
-    let (app, handle) = copying(&broker, &seen).await;
+    let (app, handle) = copying_up_to(most, &broker, &seen).await;
     let answers = [
         Answer::DisconnectBefore,
         Answer::DisconnectAfter,

@@ -48,6 +48,8 @@ pub(crate) enum Fault {
     None,
     Backwards,
     BeyondTheEnd,
+    /// Ranges begin with the first row.
+    FromTheFirst,
     NoRangesDeleted,
     /// It remembers the position, and not the rows.
     PositionAlone,
@@ -80,7 +82,8 @@ impl StateStore for Faulty {
 
     fn scan(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let to = range.to.filter(|_| self.fault != Fault::BeyondTheEnd);
-        let mut found = self.rows.scan(KeyRange { to, ..range }, limit)?;
+        let from = if self.fault == Fault::FromTheFirst { &[] } else { range.from };
+        let mut found = self.rows.scan(KeyRange { from, to }, limit)?;
         if self.fault == Fault::Backwards {
             found.reverse();
         }
@@ -128,6 +131,31 @@ fn what_an_engine_does_wrong_is_noticed() {
     // No promise is broken, it is only of little use.
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(contract::check(&faulty(Fault::RowsAlone), directory.path()), Remembers::Nothing);
+}
+
+/// Rows of other keys, out of order or too many were taken for what was asked for: sums of other keys, and loops.
+#[test]
+fn an_engine_that_lies_about_its_rows_is_an_error() {
+    let ms = Duration::from_millis;
+    for fault in [Fault::Backwards, Fault::BeyondTheEnd, Fault::FromTheFirst] {
+        let mut streams = StreamsBuilder::new();
+        let kept = Materialized::<i64>::named("sessions").stored_in(faulty(fault));
+        let sessions = SessionWindows::of(ms(50)).grace(ms(100));
+        streams.stream::<String, String>("in").group_by_key().windowed_by(sessions).count(kept);
+        let versions =
+            Materialized::<String>::named("sessions-of").versioned(ms(100)).stored_in(faulty(fault));
+        streams.stream::<String, String>("rows").to_table(versions);
+        let driver = TopologyTestDriver::cached(streams.build().unwrap(), 0);
+        let inputs = ["in", "rows"].map(|topic| driver.input::<String, String>(topic));
+        let piped = AssertUnwindSafe(|| {
+            for at in 0..500 {
+                inputs[at % 2].pipe(format!("k{}", at % 7), "v").at(at as i64 * 3);
+            }
+        });
+        let panic = std::panic::catch_unwind(piped).expect_err(&format!("{fault:?} is not noticed"));
+        let said = panic.downcast_ref::<String>().unwrap();
+        assert!(said.contains("`sessions") && said.contains("klamm::store::contract"), "{fault:?}: {said}");
+    }
 }
 
 /// Stores of all kinds, kept as `kept` says.

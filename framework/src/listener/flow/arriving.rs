@@ -51,16 +51,6 @@ impl<T: Payload> Flow<T> {
         full
     }
 
-    /// How many records wait in other partitions for a batch that may hold them all.
-    fn gathered_beside(&self, id: PartId) -> usize {
-        if !self.rules.batching.across {
-            return 0;
-        }
-        let others = self.by_place.values().filter(|other| **other != id).filter_map(|id| self.part(*id));
-        let gathering = others.filter(|part| part.gathers);
-        gathering.map(|part| part.lanes.whole_waits().map_or(0, |lane| part.lanes.len(lane))).sum()
-    }
-
     /// A lane that has records and that nobody works on: says when its turn is.
     pub(super) fn settle(&mut self, id: PartId, lane: LaneId, now: Instant) {
         let Batching { most, wait, .. } = self.rules.batching;
@@ -76,6 +66,7 @@ impl<T: Payload> Flow<T> {
             true => {
                 part.gathers = true;
                 self.wait(id, lane, Some(after(now, wait)));
+                self.count_gathered(id);
             }
             false => {
                 part.lanes.make_ready(lane);

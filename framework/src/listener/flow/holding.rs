@@ -65,6 +65,7 @@ impl<T: Payload> Flow<T> {
             part.close();
             self.endings += 1;
         }
+        self.count_gathered(id);
     }
 
     /// Counts the times that partitions were closed or moved.
@@ -220,7 +221,9 @@ impl<T: Payload> Flow<T> {
     pub(crate) fn halt(&mut self, id: PartId) -> Option<Tell> {
         let part = self.part_mut(id)?;
         part.held.by_outputs += 1;
-        part.tell()
+        let tell = part.tell();
+        self.count_gathered(id);
+        tell
     }
 
     /// It can.
@@ -237,7 +240,9 @@ impl<T: Payload> Flow<T> {
         self.endings += 1;
         let part = self.part_mut(id)?;
         part.restart();
-        part.tell()
+        let tell = part.tell();
+        self.count_gathered(id);
+        tell
     }
 
     /// After [`Flow::restart`]: the place that was moved to is known, and no record came from there yet.

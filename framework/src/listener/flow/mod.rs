@@ -6,6 +6,7 @@
 //! timers.rs   what waits for a time
 //! part.rs     one partition: ledger, lanes, what holds it
 //! budget.rs   how much may be in hand
+//! gathering.rs what gathers for a batch across partitions
 //! record.rs   what flows
 //! state.rs    Flow: all partitions
 //! arriving.rs Flow: records come, lanes wait
@@ -23,6 +24,7 @@
 
 mod arriving;
 mod budget;
+mod gathering;
 mod holding;
 mod lanes;
 mod part;

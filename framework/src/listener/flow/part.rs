@@ -73,6 +73,12 @@ impl<T: Payload> Part<T> {
         !self.closed && !self.held.by_user && self.held.by_outputs == 0
     }
 
+    /// How many records wait for a batch to become full, and may be begun.
+    pub(super) fn gathered(&self) -> usize {
+        let lane = self.lanes.whole_waits().filter(|_| self.gathers && self.runs());
+        lane.map_or(0, |lane| self.lanes.len(lane))
+    }
+
     /// Queues a record; gives its lane if that is new and somebody has to say when its turn is.
     pub(super) fn push(&mut self, dispatch: Dispatch, item: Item<T>) -> Option<LaneId> {
         let place = self.lanes.place(item.record.lane(dispatch));

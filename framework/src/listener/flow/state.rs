@@ -6,6 +6,7 @@ use std::time::Duration;
 use klamm_client::{BatchRoom, TopicPartition};
 
 use super::budget::Budget;
+use super::gathering::Gathering;
 use super::part::Part;
 use super::record::{PartId, Payload};
 use super::timers::{Timers, Waiting};
@@ -39,6 +40,8 @@ pub(crate) struct Flow<T> {
     /// Partitions with lanes whose turn it is, in the order of their own turns.
     pub(super) ready: VecDeque<PartId>,
     pub(super) timers: Timers,
+    /// Of batches across partitions.
+    pub(super) gathering: Gathering,
     /// Lanes that wait for a round of commits.
     pub(super) rounds: VecDeque<(u64, Waiting)>,
     pub(super) tokens: u64,
@@ -50,6 +53,9 @@ pub(crate) struct Flow<T> {
     pub(super) all_paused: bool,
     pub(super) places_paused: BTreeSet<TopicPartition>,
     pub(super) draining: bool,
+    /// How often a partition was looked at.
+    #[cfg(test)]
+    pub(super) looks: std::cell::Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -67,6 +73,7 @@ impl<T: Payload> Flow<T> {
             by_place: BTreeMap::new(),
             ready: VecDeque::new(),
             timers: Timers::default(),
+            gathering: Gathering::default(),
             rounds: VecDeque::new(),
             tokens: 0,
             workers: 0,
@@ -76,10 +83,14 @@ impl<T: Payload> Flow<T> {
             all_paused: false,
             places_paused: BTreeSet::new(),
             draining: false,
+            #[cfg(test)]
+            looks: std::cell::Cell::default(),
         }
     }
 
     pub(super) fn part(&self, id: PartId) -> Option<&Part<T>> {
+        #[cfg(test)]
+        self.looks.set(self.looks.get() + 1);
         let slot = self.parts.get(id.index).filter(|slot| slot.generation == id.generation)?;
         slot.part.as_ref()
     }
@@ -125,8 +136,9 @@ impl<T: Payload> Flow<T> {
         }
     }
 
-    /// Puts a partition into the queue if it has something to do.
+    /// After a change of what waits in a partition: puts it into the queue if it has something to do.
     pub(super) fn queue(&mut self, id: PartId) {
+        self.count_gathered(id);
         if let Some(part) = self.part_mut(id)
             && !part.queued
             && part.runs()
@@ -135,6 +147,19 @@ impl<T: Payload> Flow<T> {
             part.queued = true;
             self.ready.push_back(id);
         }
+    }
+
+    /// After a change of what gathers in a partition, or of whether that may be begun.
+    pub(super) fn count_gathered(&mut self, id: PartId) {
+        if self.rules.batching.across {
+            let gathered = self.part(id).map_or(0, Part::gathered);
+            self.gathering.set(id, gathered);
+        }
+    }
+
+    /// How many records wait in other partitions for a batch that may hold them all.
+    pub(super) fn gathered_beside(&self, id: PartId) -> usize {
+        if self.rules.batching.across { self.gathering.beside(id) } else { 0 }
     }
 
     /// How many records were finished since the start.

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::holding::Safe;
+use super::part::Part;
 use super::record::Payload;
 use super::*;
 use crate::listener::dispatch::{Dispatch, Lane};
@@ -481,6 +482,10 @@ impl World {
             let unfinished: Vec<i64> = part.ledger.unfinished_offsets().collect();
             assert_eq!(unfinished, model.unfinished.iter().copied().collect::<Vec<_>>());
         }
+        let parts = self.flow.own().into_iter().filter_map(|id| self.flow.part(id));
+        let gathered: usize = parts.map(Part::gathered).filter(|_| self.batching.across).sum();
+        let nobody = PartId { index: usize::MAX, generation: 0 };
+        assert_eq!(self.flow.gathered_beside(nobody), gathered, "what gathers is counted wrong");
         let mut lanes = BTreeSet::new();
         for (worker, item) in self.workers.iter().flat_map(Worker::firsts) {
             let (partition, counts) = self.counts(item, &worker.epochs);
@@ -662,4 +667,85 @@ fn a_batch_across_partitions_takes_what_gathers_in_all() {
     }
     assert!(flow.take(&mut items, due).is_some(), "three are a batch at once");
     assert_eq!(items.len(), 3);
+}
+
+fn across(most: usize, partitions: i32) -> (Flow<Rec>, Vec<PartId>) {
+    let batching = Batching { most, wait: Duration::from_millis(30), across: true };
+    let budget = Budget { records: 100_000, ..BUDGET };
+    let rules = Rules { budget, workers: 1, dispatch: Dispatch::by_partition(), batching };
+    let mut flow = Flow::new(rules);
+    flow.assign(&(0..partitions).map(place).collect::<Vec<_>>());
+    let ids = flow.ids();
+    (flow, ids)
+}
+
+/// What comes again goes into no batch of new records. It lost its turn to each of them, and gathered anew.
+#[test]
+fn a_retry_is_not_put_off_by_the_batches_of_others() {
+    let (mut flow, ids) = across(3, 2);
+    let (mut now, mut items) = (Instant::now(), Vec::new());
+    flow.push(ids[1], [record(0)], Some(1), now);
+    now += Duration::from_millis(30);
+    flow.wake(now);
+    assert_eq!(flow.workers_wanted(), 1);
+    let run = flow.take(&mut items, now).unwrap();
+    flow.push(ids[0], [record(0), record(1)], Some(2), now);
+    now += Duration::from_millis(30);
+    flow.wake(now);
+    items.iter_mut().for_each(|item| item.attempt += 1);
+    flow.retry(run, std::mem::take(&mut items), now, now);
+    flow.wake(now);
+    for batch in 1..10 {
+        let run = flow.take(&mut items, now).unwrap();
+        if run.part == ids[1] {
+            assert_eq!(batch, 2, "it was behind one other");
+            return;
+        }
+        let next = batch * 2;
+        flow.push(ids[0], [record(next), record(next + 1)], Some(next + 2), now);
+        items.drain(..).for_each(|item| drop(flow.finish(item.ticket)));
+        now += Duration::from_millis(10);
+        flow.wake(now);
+        flow.end(run, now);
+    }
+    panic!("it had no turn");
+}
+
+/// Nothing of a partition that is held goes into a batch, so that it does not make one full either.
+#[test]
+fn what_is_held_does_not_end_the_wait_of_others() {
+    let (mut flow, ids) = across(3, 3);
+    let (now, mut items) = (Instant::now(), Vec::new());
+    flow.push(ids[0], [record(0), record(1)], Some(2), now);
+    flow.pause(Some(&place(0)));
+    flow.push(ids[1], [record(0)], Some(1), now);
+    assert_eq!(flow.workers_wanted(), 0, "one waits for two more");
+    flow.push(ids[2], [record(0)], Some(1), now);
+    flow.resume(Some(&place(0)));
+    flow.push(ids[1], [record(1)], Some(2), now);
+    assert_eq!(flow.workers_wanted(), 1);
+    assert!(flow.take(&mut items, now).is_some());
+    assert_eq!(items.len(), 3);
+}
+
+/// Each arrival looked at all partitions.
+#[test]
+fn what_many_partitions_gather_is_counted_as_it_comes() {
+    let (mut flow, ids) = across(10_000, 1_000);
+    let (now, mut items) = (Instant::now(), Vec::new());
+    for offset in 0..3 {
+        for id in &ids {
+            flow.push(*id, [record(offset)], Some(offset + 1), now);
+        }
+    }
+    assert_eq!(flow.workers_wanted(), 0, "all of them gather");
+    let due = now + Duration::from_millis(30);
+    flow.wake(due);
+    assert_eq!(flow.workers_wanted(), 1);
+    let run = flow.take(&mut items, due).unwrap();
+    assert_eq!(items.len(), 3_000);
+    items.drain(..).for_each(|item| drop(flow.finish(item.ticket)));
+    flow.end(run, due);
+    let looks = flow.looks.get() / 3_000;
+    assert!(looks < 20, "{looks} looks at partitions for each record");
 }

@@ -122,14 +122,12 @@ impl<T: Payload> Flow<T> {
         if items.first().is_some_and(|first| first.attempt > 1) {
             return;
         }
-        let gathers = |id: &PartId| self.part(*id).is_some_and(|part| part.gathers && part.runs());
-        let gathering: Vec<PartId> = self.by_place.values().copied().filter(gathers).collect();
-        for id in gathering {
+        let others = self.gathering.parts().filter(|id| run.lanes().all(|(part, _)| part != *id));
+        // Each has one at least.
+        let others: Vec<PartId> = others.take(most.saturating_sub(items.len())).collect();
+        for id in others {
             if items.len() >= most {
                 return;
-            }
-            if run.lanes().any(|(part, _)| part == id) {
-                continue;
             }
             if let Some(part) = self.part_mut(id)
                 && let Some(lane) = part.lanes.whole_waits()
@@ -146,7 +144,21 @@ impl<T: Payload> Flow<T> {
         let Some((part, turn)) = self.begin(id) else { return };
         match self.fill(part, turn, items, Some(now)) {
             true => run.others.push((part, turn)),
-            false => self.release(part, turn, now),
+            false => self.pass_over(part, turn, now),
+        }
+    }
+
+    /// What does not go into this batch keeps its turn: to gather anew would put it off with each batch of others.
+    fn pass_over(&mut self, id: PartId, turn: Turn, now: Instant) {
+        let Some(part) = self.part_mut(id) else { return };
+        let first = if let Turn::Lane(lane) = turn { part.lanes.front(lane) } else { None };
+        match (turn, first.map(|first| first.due.is_none_or(|due| due <= now))) {
+            (Turn::Lane(lane), Some(true)) => {
+                part.open -= 1;
+                part.lanes.make_ready(lane);
+                self.queue(id);
+            }
+            _ => self.release(id, turn, now),
         }
     }
 
