@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use klamm::client::admin::{ConfigChange, ConfigResource};
 use klamm::client::Record;
+use klamm::client::admin::{ConfigChange, ConfigResource};
 use klamm::store::StoreEngine;
 use klamm::streams::{
     AfterFailure, Consumed, Materialized, StreamsApp, StreamsBuilder, StreamsConfig, Topology,

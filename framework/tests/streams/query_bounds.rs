@@ -66,6 +66,27 @@ async fn an_instance_of_another_application_is_not_believed(kit: TestKit) {
     first.close().await.unwrap();
 }
 
+/// An instance took questions of two megabytes, and no two bounds of the longest keys.
+#[klamm::test]
+async fn bounds_of_the_longest_keys_are_asked_for_elsewhere(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let [first, second] = two(&mut pipeline, |config| config).await;
+    let longest = |first: &str| format!("{first}{}", "\u{1}".repeat((1 << 20) - first.len()));
+    let counts = first.query::<String, i64>("counts").unwrap();
+    let rows = counts.range(longest("")..longest("k4")).await.unwrap().value.rows;
+    assert_eq!(rows.iter().map(|row| &*row.key).collect::<Vec<_>>(), ["k0", "k1", "k2", "k3", "k4"]);
+    // Many at once, of which some wait for room.
+    let counts = counts.within(Duration::from_secs(60));
+    let asked = (0..20).map(|_| async { counts.range(longest("k1")..longest("k3")).await });
+    for answer in futures::future::join_all(asked).await {
+        assert_eq!(answer.unwrap().value.rows.len(), 2);
+    }
+    let error = counts.keys((0..7).map(|_| longest(""))).await.unwrap_err();
+    assert!(matches!(&error, QueryError::Wrong { .. }), "{error}");
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+}
+
 /// Its process is stopped: connections are made, and nothing comes.
 #[klamm::test]
 async fn an_owner_that_stands_still_is_given_up_in_time(kit: TestKit) {

@@ -193,6 +193,7 @@ impl Asker<'_> {
         let mut request = self.request.clone();
         (request.application, request.form) = (self.instance.application(), Some(self.facts.form));
         request.partitions = Some(partitions.to_vec());
+        request.query = request.query.of_partitions(partitions);
         request.here_only = true;
         request.room.bytes = share_bytes;
         request.demands.within = match at_once || request.demands.bound.records.is_empty() {
@@ -239,13 +240,14 @@ impl Asker<'_> {
             parts.push((by, Page { reverse: self.request.reverse, rows_max: rows, bytes_max: bytes, after }));
         }
         let engine = |by: &AnsweredBy| self.instance.engine(self.facts, by.partition, standby);
-        let parts: Vec<_> = parts.into_iter().map(|(by, page)| (engine(&by), by, page)).collect();
-        let (layout, query) = (self.facts.layout, self.request.query.clone());
+        let query = |by: &AnsweredBy| self.request.query.of_partitions(&[by.partition]);
+        let parts: Vec<_> = parts.into_iter().map(|(by, page)| (engine(&by), query(&by), by, page)).collect();
+        let layout = self.facts.layout;
         let (room, reverse) = (self.request.room, self.request.reverse);
         // Where blocking is allowed: an engine may go to disk, and be closed.
         let read = Blocking::start(move || {
             let mut reply = Reply::default();
-            for (engine, mut by, page) in parts {
+            for (engine, query, mut by, page) in parts {
                 let Some(engine) = engine else { return Ok(Err(by.partition)) };
                 let position = engine.position()?;
                 by.changelog_offset = position.changelog_offset;
