@@ -39,9 +39,6 @@ pub(crate) async fn ask(
     if let Some(excess) = request.excess() {
         return Err(wrong(&excess));
     }
-    if facts.is_global && !request.demands.bound.records.is_empty() {
-        return Err(wrong("a global table does not say how far it is in its topic: ask without `at_least`"));
-    }
     let deadline = Instant::now() + request.demands.within.min(LONGEST);
     let count =
         if facts.is_global { 1 } else { partitions(instance, &facts, request.demands.within).await? };

@@ -40,6 +40,10 @@ pub(crate) trait Instance: Send + Sync {
     async fn partitions(&self, facts: &StoreFacts) -> Result<i32, QueryError>;
     /// A partition of a store, if it is here; without what its engine says of itself.
     fn part(&self, facts: &StoreFacts, partition: i32, standby: bool) -> Option<AnsweredBy>;
+    /// A global table, by the partitions of its topic: every instance has all of it, as one partition.
+    fn global_parts(&self, facts: &StoreFacts) -> Vec<AnsweredBy>;
+    /// Finds out how far a standby is in what its task reads, if it can be found out.
+    async fn look(&self, facts: &StoreFacts, partition: i32);
     /// Its engine, which is closed with the last of its holders: not to be dropped in async code.
     fn engine(&self, facts: &StoreFacts, partition: i32, standby: bool) -> Option<Arc<dyn StateStore>>;
     /// Who has it, as far as is known here.

@@ -323,6 +323,12 @@ impl Instance for Member<'_> {
         })
     }
 
+    fn global_parts(&self, _facts: &StoreFacts) -> Vec<AnsweredBy> {
+        Vec::new()
+    }
+
+    async fn look(&self, _facts: &StoreFacts, _partition: i32) {}
+
     fn engine(&self, _facts: &StoreFacts, partition: i32, standby: bool) -> Option<Arc<dyn StateStore>> {
         match standby {
             false => self.table.active.get(&partition).cloned(),

@@ -115,8 +115,8 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
 
     /// Only after these records have had their effect: what one has written oneself is in the answer then. They count
     /// for the partitions of the store that they go to, so the topics are those that the store's sub-topology reads
-    /// itself: behind a repartition, the repartition topic. A store comes further when its task commits. A global table
-    /// does not know how far it is, and refuses.
+    /// itself: behind a repartition, the repartition topic; for all of a global table. A store comes further when its
+    /// task commits, and a standby when it has read what the changelogs had then.
     #[must_use]
     pub fn at_least(mut self, bound: PositionBound) -> Self {
         self.demands.bound = bound;

@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn records_on_their_way_are_waited_for() {
         let task = TaskId { sub_topology: 0, partition: 0 };
-        let flow = Flow::new(TopicPartition::new("in", 0), TopicId(0), task, Route { worker: 0, epoch: 0 }, 1);
+        let flow =
+            Flow::new(TopicPartition::new("in", 0), TopicId(0), task, Route { worker: 0, epoch: 0 }, 1);
         assert!(!flow.is_not_waited_for(), "nobody said that there is nothing");
         flow.caught_up.store(true, Ordering::Release);
         assert!(flow.is_not_waited_for());
