@@ -10,9 +10,10 @@ use super::grouped::KGroupedStream;
 use super::node::{Aggregate, Emit, Fold, Kept, Merge, NodeFactory, PassChanges, StoreSpec, node, view_node};
 use super::options::Materialized;
 use super::session_windowed::{self, SessionWindowedStream};
+use super::stream::KStream;
 use super::table::KTable;
 use super::topology::{Graph, NodeId};
-use super::windowed::TimeWindowedStream;
+use super::windowed::{LateNode, LateRecords, TimeWindowedStream};
 use super::windowed_by::TimeWindows;
 use super::windows::SessionWindows;
 use crate::serde::Serde;
@@ -50,6 +51,8 @@ pub struct CogroupedStream<K, A> {
     graph: SharedGraph,
     key: Arc<dyn Serde<K>>,
     members: Vec<Member<K, A>>,
+    /// The streams that they are, each with where its late records come from.
+    late: Vec<(NodeId, LateNode)>,
     stranger: Option<TopologyError>,
 }
 
@@ -82,6 +85,7 @@ impl<K: Clone + 'static, V: 'static> KGroupedStream<K, V> {
             graph: self.stream.graph.clone(),
             key: Arc::clone(&self.grouped.serdes.key),
             members: vec![member(self, add)],
+            late: vec![(self.stream.node, LateNode::default())],
             stranger: None,
         }
     }
@@ -138,6 +142,7 @@ impl<K: Clone + 'static, A: 'static> CogroupedStream<K, A> {
             return self;
         }
         self.members.push(member(group, add));
+        self.late.push((group.stream.node, LateNode::default()));
         self
     }
 
@@ -162,8 +167,16 @@ impl<K: Clone + 'static, A: 'static> CogroupedStream<K, A> {
         Arc::clone(&self.key)
     }
 
+    /// What came too late of one of the streams.
+    pub(super) fn late_of<V: 'static>(&self, group: &KGroupedStream<K, V>) -> KStream<K, V> {
+        let is_it = |(node, _): &&(NodeId, LateNode)| *node == group.stream.node;
+        let known = self.late.iter().find(is_it).filter(|_| self.graph.is(&group.stream.graph));
+        let late = known.map(|(_, late)| LateRecords::of(late.clone())).unwrap_or_default();
+        late.stream(&group.stream)
+    }
+
     pub(super) fn add<KT: 'static>(
-        self,
+        &self,
         spec: StoreSpec,
         initial: &Initial<A>,
         within: &Within<K, A>,
@@ -171,10 +184,12 @@ impl<K: Clone + 'static, A: 'static> CogroupedStream<K, A> {
     ) -> KTable<KT, A> {
         let name = spec.name.to_string();
         let node = self.graph.edit(|graph| {
-            graph.errors.extend(self.stranger.into_iter().chain(problem));
+            graph.errors.extend(self.stranger.iter().cloned().chain(problem));
             let mut nodes = Vec::new();
-            for (index, member) in self.members.iter().enumerate() {
-                nodes.push(member(graph, index, &name, initial, within));
+            for (index, (member, (_, late))) in self.members.iter().zip(&self.late).enumerate() {
+                let node = member(graph, index, &name, initial, within);
+                late.aggregated_by(node);
+                nodes.push(node);
             }
             graph.store(spec, nodes[0]);
             if let Some(closes_after_ms) = within.closes_after_ms() {

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::cogrouped::{CogroupedStream, Initial, Within};
+use super::grouped::KGroupedStream;
 use super::node::{Emit, Merge};
 use super::options::Materialized;
 use super::session_windowed;
+use super::stream::KStream;
 use super::table::KTable;
 use super::windowed_by::TimeWindows;
 use super::windowed_by::sealed::Sealed;
@@ -69,9 +71,31 @@ impl<K: Clone + 'static, A: 'static> TimeWindowedCogroupedStream<K, A> {
         self
     }
 
+    /// The records of one of the streams that came too late for all their windows in the first aggregation made of
+    /// this, which must be made before. Of a stream that is none of these, `build` says so.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use klamm::streams::{StreamsBuilder, TumblingWindows};
+    ///
+    /// let mut streams = StreamsBuilder::new();
+    /// let clicks = streams.stream::<String, String>("clicks").group_by_key();
+    /// let sales = streams.stream::<String, i64>("sales").group_by_key();
+    /// let minutes = clicks
+    ///     .cogroup(|_, _, cents: i64| cents)
+    ///     .cogroup(&sales, |_, sale, cents| cents + sale)
+    ///     .windowed_by(TumblingWindows::of(Duration::from_secs(60)));
+    /// let cents = minutes.aggregate("cents-by-minute", || 0);
+    /// minutes.late(&sales).to("late-sales");
+    /// # cents.to_stream(); streams.build().unwrap();
+    /// ```
+    pub fn late<V: 'static>(&self, group: &KGroupedStream<K, V>) -> KStream<K, V> {
+        self.cogrouped.late_of(group)
+    }
+
     /// The aggregate of each key and window, from `initial` on.
     pub fn aggregate(
-        self,
+        &self,
         materialized: impl Into<Materialized<A>>,
         initial: impl Fn() -> A + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
@@ -106,6 +130,12 @@ impl<K: Clone + 'static, A: 'static> SessionWindowedCogroupedStream<K, A> {
         self
     }
 
+    /// The records of one of the streams that came too late for their session in the first aggregation made of this,
+    /// which must be made before. Of a stream that is none of these, `build` says so.
+    pub fn late<V: 'static>(&self, group: &KGroupedStream<K, V>) -> KStream<K, V> {
+        self.cogrouped.late_of(group)
+    }
+
     /// The aggregate of each key and session, from `initial` on; `merge` makes one of two sessions', the older one
     /// first.
     ///
@@ -124,7 +154,7 @@ impl<K: Clone + 'static, A: 'static> SessionWindowedCogroupedStream<K, A> {
     /// # visits.to_stream(); streams.build().unwrap();
     /// ```
     pub fn aggregate(
-        self,
+        &self,
         materialized: impl Into<Materialized<A>>,
         initial: impl Fn() -> A + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,

@@ -184,6 +184,26 @@ pub enum TopologyError {
         /// The store.
         store: String,
     },
+    /// A child was asked for by a name that its processor does not forward to.
+    #[error("`{node}` forwards to no child of the name `{child}`: `Processor::children` names {known:?}")]
+    UnknownChild {
+        /// The processor, or another step.
+        node: String,
+        /// The child.
+        child: String,
+        /// The children that it names.
+        known: Vec<String>,
+    },
+    /// A processor forwards to a child that it does not have.
+    #[error(
+        "`{node}` forwards to a child of the name `{child}`, which it does not have: make it with `KStream::child`"
+    )]
+    MissingChild {
+        /// The processor.
+        node: String,
+        /// The child.
+        child: String,
+    },
     /// A join of tables that are made of the same rows does not know what its rows were before a change.
     #[error(
         "`{node}` joins tables that are made of the same rows, so it cannot say what its rows were before a change: \
@@ -217,8 +237,8 @@ pub enum TopologyError {
     },
     /// Late records were asked of a windowed stream that is not aggregated.
     #[error(
-        "`late()` of the windows of `{node}` comes before their first aggregation: call `count`, `reduce` or \
-             `aggregate` first"
+        "`late()` of the windows of `{node}` comes before their first aggregation, or it is none of those that are \
+         cogrouped: call `count`, `reduce` or `aggregate` first"
     )]
     LateOfNothing {
         /// The stream that is windowed.

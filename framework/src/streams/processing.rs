@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::{StreamsBuilder, store_spec, table_store};
+use super::builder::{StreamsBuilder, key_value_store, store_spec, table_store};
 use super::error::TopologyError;
-use super::node::{ProcessorStep, StoreLayout};
+use super::node::{
+    Kept, Materialize, Pass, ProcessorStep, StoreLayout, TellLatest, inner_node, node, table_node,
+};
 use super::options::Materialized;
 use super::processor::Processor;
 use super::store_refs::{SessionStoreRef, StoreName, StoreRef, VersionedStoreRef, WindowStoreRef};
 use super::stream::KStream;
+use super::table::KTable;
 use super::topology::NodeId;
 use super::windows::serde::{SessionStoreKeySerde, WindowStoreKeySerde};
 use super::windows::{Windowed, millis};
@@ -210,7 +213,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         make: impl Fn() -> P + Send + Sync + 'static,
         operation: &str,
     ) -> NodeId {
-        let stores = make().stores();
+        let made = make();
+        let (stores, children) = (made.stores(), made.children());
         let named = stores.clone();
         let factory = ProcessorStep::<K, V, P>::factory(make, named);
         self.graph.edit(|graph| {
@@ -218,7 +222,131 @@ impl<K: 'static, V: 'static> KStream<K, V> {
             for StoreName(store) in &stores {
                 graph.use_store(node, store);
             }
+            graph.nodes[node.0].forwards_to = children;
             node
         })
+    }
+
+    /// What the processor that made this stream forwards by this name, with
+    /// [`forward_to`](crate::streams::ProcessorContext::forward_to), and what it forwards to all.
+    ///
+    /// ```
+    /// use klamm::listener::BoxError;
+    /// use klamm::streams::{InRecord, Processor, ProcessorContext, StreamsBuilder, TopologyTestDriver};
+    ///
+    /// struct ByAmount;
+    ///
+    /// impl Processor<String, i64> for ByAmount {
+    ///     type Key = String;
+    ///     type Value = i64;
+    ///
+    ///     fn children(&self) -> Vec<String> {
+    ///         vec!["large".to_owned(), "small".to_owned()]
+    ///     }
+    ///
+    ///     fn process(
+    ///         &mut self,
+    ///         context: &mut ProcessorContext<'_, String, i64>,
+    ///         record: InRecord<'_, String, i64>,
+    ///     ) -> Result<(), BoxError> {
+    ///         let child = if *record.value < 1_000 { "small" } else { "large" };
+    ///         Ok(context.forward_to(child, record.key, record.value)?)
+    ///     }
+    /// }
+    ///
+    /// let mut streams = StreamsBuilder::new();
+    /// let orders = streams.stream::<String, i64>("orders").process_values(|| ByAmount);
+    /// orders.child("large").to("large-orders");
+    /// orders.child("small").to("small-orders");
+    /// let driver = TopologyTestDriver::new(streams.build()?);
+    /// driver.input::<String, i64>("orders").pipe("anna", 5_000).at(1);
+    /// assert_eq!(driver.output::<String, i64>("large-orders").read_all(), [("anna", 5_000)]);
+    /// # Ok::<(), klamm::streams::TopologyError>(())
+    /// ```
+    pub fn child(&self, name: &str) -> Self {
+        let factory = inner_node::<K, V, _, _, _>(|children| Pass { children });
+        let node = self.graph.edit(|graph| graph.named_child(self.node, name, factory));
+        KStream::new(self.graph.clone(), node, self.key_changed)
+    }
+}
+
+impl<K: 'static, V: 'static> KTable<K, V> {
+    /// A table whose values a processor makes of this one's: it gets each change, `None` where a row was deleted, and
+    /// forwards what a key's new value is, `None` to delete it, whenever it likes: with stores and a clock of its own
+    /// (`KTable.transformValues`, KIP-149 and KIP-345). The result is kept in a store. What it forwards under another
+    /// key is that one's row, and must be one of the same partition. How often a key that changes a lot comes to it
+    /// depends on [`StreamsConfig::cache_bytes`](crate::streams::StreamsConfig::cache_bytes); of a table with versions
+    /// it does not hear what came out of order.
+    ///
+    /// ```
+    /// use klamm::listener::BoxError;
+    /// use klamm::streams::{
+    ///     InRecord, Processor, ProcessorContext, StoreName, StoreRef, StreamsBuilder, TopologyTestDriver,
+    /// };
+    ///
+    /// /// How often a user has moved.
+    /// struct Moves(StoreRef<String, i64>);
+    ///
+    /// impl Processor<String, Option<String>> for Moves {
+    ///     type Key = String;
+    ///     type Value = Option<i64>;
+    ///
+    ///     fn stores(&self) -> Vec<StoreName> {
+    ///         vec![self.0.name()]
+    ///     }
+    ///
+    ///     fn process(
+    ///         &mut self,
+    ///         context: &mut ProcessorContext<'_, String, Option<i64>>,
+    ///         record: InRecord<'_, String, Option<String>>,
+    ///     ) -> Result<(), BoxError> {
+    ///         let mut counts = context.store(&self.0)?;
+    ///         let moves = counts.get(record.key)?.map_or(0, |moves| moves + 1);
+    ///         counts.put(record.key, &moves)?;
+    ///         let still_there = record.value.as_ref().map(|_| moves);
+    ///         Ok(context.forward(record.key, &still_there)?)
+    ///     }
+    /// }
+    ///
+    /// let mut streams = StreamsBuilder::new();
+    /// let counts = streams.key_value_store::<String, i64>("counts");
+    /// let moves = streams
+    ///     .table::<String, String>("users")
+    ///     .process_values("moves", move || Moves(counts.clone()));
+    /// moves.to_stream().to("moves-by-user");
+    /// let driver = TopologyTestDriver::new(streams.build()?);
+    /// let users = driver.input::<String, String>("users");
+    /// users.pipe("anna", "Bern").at(1);
+    /// users.pipe("anna", "Rome").at(2);
+    /// assert_eq!(driver.store::<String, i64>("moves").get("anna"), Some(1));
+    /// # Ok::<(), klamm::streams::TopologyError>(())
+    /// ```
+    pub fn process_values<V2, P>(
+        &self,
+        materialized: impl Into<Materialized<V2>>,
+        make: impl Fn() -> P + Send + Sync + 'static,
+    ) -> KTable<K, V2>
+    where
+        K: DefaultSerde,
+        V2: Clone + 'static,
+        P: Processor<K, Option<V>, Key = K, Value = Option<V2>>,
+    {
+        let changes = table_node::<K, V, _>(|wiring, id| Ok(TellLatest { children: wiring.children(id)? }));
+        let changes = self.graph.edit(|graph| graph.step(&[self.node], "changes", changes));
+        let processed = KStream::new(self.graph.clone(), changes, false).process_values(make);
+        let key: Arc<dyn Serde<K>> = Arc::new(K::Serde::default());
+        let spec = key_value_store(key, materialized.into());
+        let name = spec.name.to_string();
+        let store = name.clone();
+        let factory = node::<K, Option<V2>, _>(move |wiring, id| {
+            Ok(Materialize { kept: Kept::wire(wiring, id, &store)? })
+        });
+        let node = self.graph.edit(|graph| {
+            let node = graph.step(&[processed.node], "to_table", factory);
+            graph.does_for(&[processed.node], node);
+            graph.store(spec, node);
+            node
+        });
+        KTable::stored(self.graph.clone(), node, name)
     }
 }

@@ -86,6 +86,12 @@ pub trait Processor<K, V>: 'static {
         Vec::new()
     }
 
+    /// The names of the children that it [forwards to](ProcessorContext::forward_to) one by one. Asked once, while the
+    /// topology is built, which refuses names that none of its [children](crate::streams::KStream::child) has.
+    fn children(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Called before the first record, when the stores are restored: the place to schedule punctuations.
     ///
     /// # Errors

@@ -49,6 +49,14 @@ impl<K: 'static, V: 'static> StoreReader<K, V> {
         })
     }
 
+    /// A value as the store has it; `None` for null, which no row has.
+    pub(crate) fn raw_value(&self, value: &V) -> Result<Option<Bytes>, StoreError> {
+        self.guarded(|| match self.codec.value.is_null(value) {
+            true => Ok(None),
+            false => Ok(Some(self.codec.value.serialize(&self.store, value)?)),
+        })
+    }
+
     /// The part of a key's bytes that says which partition it is of.
     pub(crate) fn partitioned(&self, key: &Bytes) -> Bytes {
         match self.layout {

@@ -185,29 +185,41 @@ pub(super) fn add_aggregation<K: 'static, V: 'static, A: 'static>(
         graph.closes(node, closes_after_ms);
         node
     });
-    late.aggregated_by(node);
+    late.aggregation.aggregated_by(node);
     KTable::stored(group.stream.graph.clone(), node, name)
 }
 
-/// Where late records come from: the first aggregation of a windowed stream.
+/// The node of the first aggregation of a windowed stream, once there is one.
+#[derive(Clone, Default)]
+pub(super) struct LateNode(Arc<Mutex<Option<NodeId>>>);
+
+impl LateNode {
+    pub(super) fn aggregated_by(&self, node: NodeId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(node);
+    }
+}
+
+/// Where late records come from.
 pub(super) struct LateRecords<K, V> {
-    aggregation: Arc<Mutex<Option<NodeId>>>,
+    aggregation: LateNode,
     types: std::marker::PhantomData<fn() -> (K, V)>,
 }
 
 impl<K, V> Default for LateRecords<K, V> {
     fn default() -> Self {
-        Self { aggregation: Arc::default(), types: std::marker::PhantomData }
+        Self::of(LateNode::default())
+    }
+}
+
+impl<K, V> LateRecords<K, V> {
+    pub(super) fn of(aggregation: LateNode) -> Self {
+        Self { aggregation, types: std::marker::PhantomData }
     }
 }
 
 impl<K: 'static, V: 'static> LateRecords<K, V> {
-    fn aggregated_by(&self, node: NodeId) {
-        self.aggregation.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(node);
-    }
-
     pub(super) fn stream(&self, stream: &KStream<K, V>) -> KStream<K, V> {
-        let aggregation = *self.aggregation.lock().unwrap_or_else(PoisonError::into_inner);
+        let aggregation = *self.aggregation.0.lock().unwrap_or_else(PoisonError::into_inner);
         let factory = inner_node::<K, V, _, _, _>(|children| Pass { children });
         let node = stream.graph.edit(|graph| match aggregation {
             Some(node) => graph.late(node, factory),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use klamm::serde::StringSerde;
 use klamm::streams::{
-    KStream, SessionWindows, StreamsBuilder, TestRecord, TopologyTestDriver, TumblingWindows, Windowed,
-    WindowedSerde,
+    KStream, SessionWindows, StreamsBuilder, TestRecord, TopologyError, TopologyTestDriver, TumblingWindows,
+    Windowed, WindowedSerde,
 };
 use klamm_runtime::{Rng, SeededRng};
 
@@ -139,4 +139,65 @@ fn a_cache_tells_the_last_of_all_streams() {
     driver.input::<String, String>("b").pipe("k", "2").at(2);
     driver.commit();
     assert_eq!(driver.output::<String, String>("out").read_all(), [("k", "a1b2", 2)]);
+}
+
+/// Late records of one of the streams, with its own types; of windows and of sessions.
+#[test]
+fn what_is_late_goes_on_as_what_it_was() {
+    let (ten, kinds) = (Duration::from_millis(10), [false, true]);
+    for (sessions, cache_bytes) in kinds.into_iter().flat_map(|kind| [(kind, 0), (kind, 1 << 20)]) {
+        let mut streams = StreamsBuilder::new();
+        let words = streams.stream::<String, String>("words").group_by_key();
+        let numbers =
+            streams.stream::<String, i64>("numbers").group_by(|_, number| format!("n{}", number % 2));
+        let all = words.cogroup(|_, word, all: i64| all + word.len() as i64);
+        let all = all.cogroup(&numbers, |_, number, all| all + number);
+        let (late_words, late_numbers) = if sessions {
+            let all = all.windowed_by(SessionWindows::of(ten));
+            all.aggregate("all", || 0, |_, one, other| one + other);
+            (all.late(&words), all.late(&numbers))
+        } else {
+            let all = all.windowed_by(TumblingWindows::of(ten));
+            all.aggregate("all", || 0);
+            (all.late(&words), all.late(&numbers))
+        };
+        late_words.to("late-words");
+        late_numbers.map_values(|number| number + 1).to("late-numbers");
+        let driver = TopologyTestDriver::cached(streams.build().unwrap(), cache_bytes);
+        let word = |word: &str, at| driver.input::<String, String>("words").pipe("k", word).at(at);
+        let number = |number, at| driver.input::<String, i64>("numbers").pipe("x", number).at(at);
+        word("in", 5);
+        number(40, 100);
+        word("late", 6);
+        number(7, 7);
+        word("in time", 101);
+        assert_eq!(driver.output::<String, String>("late-words").read_all(), [("k", "late", 6)]);
+        assert_eq!(driver.output::<String, i64>("late-numbers").read_all(), [("n1", 8, 7)]);
+        assert_eq!(driver.dropped().late, 2);
+    }
+}
+
+#[test]
+fn late_records_are_asked_of_a_stream_that_is_aggregated() {
+    let windows = || TumblingWindows::of(Duration::from_millis(10));
+    let mut streams = StreamsBuilder::new();
+    let [a, b] = ["a", "b"].map(|topic| streams.stream::<String, String>(topic).group_by_key());
+    let windowed = a.cogroup(add("a")).windowed_by(windows());
+    windowed.late(&a);
+    windowed.aggregate("all", String::new);
+    assert!(matches!(streams.build(), Err(TopologyError::LateOfNothing { .. })));
+    let mut streams = StreamsBuilder::new();
+    let [c, d] = ["c", "d"].map(|topic| streams.stream::<String, String>(topic).group_by_key());
+    let windowed = c.cogroup(add("c")).windowed_by(windows());
+    windowed.aggregate("all", String::new);
+    windowed.late(&d);
+    let error = streams.build().unwrap_err();
+    assert!(matches!(&error, TopologyError::LateOfNothing { node } if node == "d"), "{error}");
+    // Of another builder, which has the same number for it.
+    let mut streams = StreamsBuilder::new();
+    let e = streams.stream::<String, String>("e").group_by_key();
+    let windowed = e.cogroup(add("e")).windowed_by(windows());
+    windowed.aggregate("all", String::new);
+    windowed.late(&b);
+    assert!(streams.build().is_ok());
 }

@@ -249,6 +249,70 @@ fn stores_that_nobody_named_or_made_are_refused() {
     assert!(matches!(other.build(), Err(TopologyError::UnknownStore { .. })));
 }
 
+/// Forwards to the child that a record's value names, to all, or to none that there is.
+struct Router(&'static [&'static str]);
+
+impl Processor<String, String> for Router {
+    type Key = String;
+    type Value = String;
+
+    fn children(&self) -> Vec<String> {
+        self.0.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn process(&mut self, context: Context<'_, '_>, record: InRecord<'_, String, String>) -> Done {
+        match &**record.value {
+            "all" => context.forward(record.key, record.value)?,
+            "later" => context.forward_to_at("b", record.key, record.value, record.timestamp_ms + 10)?,
+            child => context.forward_to(child, record.key, record.value)?,
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_record_goes_to_the_child_that_is_named() {
+    for cache_bytes in [0, 1 << 20] {
+        let mut streams = StreamsBuilder::new();
+        let routed = streams.stream::<String, String>("in").process_values(|| Router(&["a", "b"]));
+        routed.child("a").to("a");
+        // Two of one name, one of them with state.
+        routed.child("b").to("b");
+        routed.child("b").group_by_key().count("counts").to_stream().to("counts");
+        routed.to("out");
+        let driver = TopologyTestDriver::cached(streams.build().unwrap(), cache_bytes);
+        let input = driver.input::<String, String>("in");
+        for (at, value) in ["a", "b", "all", "later"].into_iter().enumerate() {
+            input.pipe("k", value).at(at as i64);
+        }
+        let error = input.pipe("k", "c").try_at(5).unwrap_err().to_string();
+        assert!(error.contains("`c`") && error.contains("in.process_values"), "{error}");
+        let read = |topic| driver.output::<String, String>(topic).read_all();
+        assert_eq!(read("a"), [("k", "a", 0), ("k", "all", 2)]);
+        assert_eq!(read("b"), [("k", "b", 1), ("k", "all", 2), ("k", "later", 13)]);
+        assert_eq!(read("out"), [("k", "all", 2)], "who has no name hears of what is for all");
+    }
+}
+
+#[test]
+fn children_are_known_when_the_topology_is_built() {
+    let build = |forwards: &'static [&'static str], children: &[&str]| {
+        let mut streams = StreamsBuilder::new();
+        let routed = streams.stream::<String, String>("in").process(move || Router(forwards));
+        children.iter().for_each(|name| drop(routed.child(name).to(format!("to-{name}"))));
+        streams.build()
+    };
+    assert!(build(&["a", "b"], &["b", "a"]).is_ok());
+    let error = build(&["a", "b"], &["a"]).unwrap_err();
+    assert!(matches!(&error, TopologyError::MissingChild { child, .. } if child == "b"), "{error}");
+    let error = build(&["a"], &["a", "A"]).unwrap_err();
+    assert!(matches!(&error, TopologyError::UnknownChild { child, .. } if child == "A"), "{error}");
+    let mut streams = StreamsBuilder::new();
+    streams.stream::<String, String>("in").map_values(String::len).child("a");
+    let error = streams.build().unwrap_err().to_string();
+    assert!(error.contains("in.map_values") && error.contains("`a`"), "{error}");
+}
+
 #[test]
 fn an_error_names_the_processor_that_failed() {
     let mut streams = StreamsBuilder::new();

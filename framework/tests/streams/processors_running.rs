@@ -1,5 +1,6 @@
 //! Processors in applications: what they do without a record is committed too, and their end is no trouble for others.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use klamm::listener::BoxError;
@@ -124,4 +125,50 @@ async fn a_processor_that_panics_when_it_is_closed_harms_nobody(kit: TestKit) {
     caught_up(&second).await;
     assert_eq!(pipeline.read("echo").await.len(), 150);
     second.close().await.unwrap();
+}
+
+/// How often the rows of a table have changed.
+struct Changes(StoreRef<String, i64>);
+
+impl Processor<String, Option<String>> for Changes {
+    type Key = String;
+    type Value = Option<i64>;
+
+    fn stores(&self) -> Vec<StoreName> {
+        vec![self.0.name()]
+    }
+
+    fn process(
+        &mut self,
+        context: &mut ProcessorContext<'_, String, Option<i64>>,
+        record: InRecord<'_, String, Option<String>>,
+    ) -> Result<(), BoxError> {
+        let mut counts = context.store(&self.0)?;
+        let changes = counts.get(record.key)?.unwrap_or(0) + 1;
+        counts.put(record.key, &changes)?;
+        Ok(context.forward(record.key, &Some(changes))?)
+    }
+}
+
+/// Its table and its own store are committed together, and go with the task to an instance that has nothing.
+#[klamm::test]
+async fn a_processor_of_a_table_goes_on_elsewhere(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    for instance in 1..=2 {
+        let mut streams = StreamsBuilder::new();
+        let counts = streams.key_value_store::<String, i64>("counts");
+        let changes =
+            streams.table::<String, String>("in").process_values("changes", move || Changes(counts.clone()));
+        changes.to_stream().to("totals");
+        let config = pipeline.config(instance).exactly_once().cache_bytes(0);
+        let app = streams.build().unwrap().start(config).await.unwrap();
+        pipeline.feed(100).await;
+        caught_up(&app).await;
+        for store in ["changes", "counts"] {
+            let rows = app.store::<String, i64>(store).unwrap().all().await.unwrap();
+            assert_eq!(rows.into_iter().collect::<BTreeMap<_, _>>(), pipeline.counts(), "{store}");
+        }
+        app.close().await.unwrap();
+    }
+    assert_eq!(pipeline.read("totals").await.len(), 200);
 }

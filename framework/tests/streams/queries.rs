@@ -1,6 +1,6 @@
 //! Queries over instances: answered here, by the owner, by a standby; over HTTP; and what attackers send.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use klamm::client::Record;
@@ -118,6 +118,66 @@ async fn pages_are_the_whole(counts: &BTreeMap<String, i64>, app: &StreamsApp) {
     let some = counts.range("k1".to_owned()..="k3".to_owned()).await.unwrap().value;
     assert_eq!(some.rows.iter().map(|row| &*row.key).collect::<Vec<_>>(), ["k1", "k2", "k3"]);
     assert_eq!(counts.prefix("other-0").await.unwrap().value.rows.len(), 10);
+}
+
+/// Many keys at once, wherever they are, in the order in which they are asked for; and the keys of a value.
+#[klamm::test]
+async fn many_keys_are_one_question(kit: TestKit) {
+    let mut pipeline = Pipeline::new(&kit).await;
+    let apps = two(&mut pipeline, |config| config).await;
+    let known = counts_of(&pipeline);
+    let mut keys: Vec<String> = known.keys().rev().cloned().collect();
+    keys.insert(3, "never".to_owned());
+    keys.push(keys[0].clone());
+    let expected: Vec<_> = keys.iter().map(|key| known.get(key).copied()).collect();
+    for app in &apps {
+        let counts = app.query::<String, i64>("counts").unwrap();
+        let answer = counts.keys(keys.iter().cloned()).await.unwrap();
+        assert_eq!(answer.value, expected);
+        assert_eq!(answer.from.iter().map(|by| by.partition).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        let hosts: BTreeSet<_> = answer.from.iter().map(|by| by.host.clone()).collect();
+        assert_eq!(hosts.len(), 2, "{hosts:?}");
+        let row = counts.rows(["k1"]).await.unwrap().value.remove(0).unwrap();
+        assert_eq!(Some(row), counts.row("k1").await.unwrap().value);
+        assert!(counts.keys(Vec::<String>::new()).await.unwrap().value.is_empty());
+        assert_eq!(
+            counts.clone().in_all_partitions().keys(keys.iter().cloned()).await.unwrap().value,
+            expected
+        );
+        let ones = counts.by_value(1).await.unwrap().value.rows;
+        assert_eq!(ones.into_iter().map(|row| row.key).collect::<Vec<_>>(), others().collect::<Vec<_>>());
+        let never = PositionBound::new().record("in", 2, 1_000_000);
+        let late = counts.clone().at_least(never).within(Duration::ZERO);
+        assert_eq!(late.keys(keys.iter().cloned()).await.unwrap_err().code(), "not_up_to_bound");
+    }
+    let address = apps[0].query_address().unwrap();
+    let asked = r#"{"store": "counts", "query": {"kind": "keys", "keys": ["other-03", "never", "k2", {"key": "k1"}]}}"#;
+    let (_, answer) = post(address, "application/json", asked).await;
+    let keys: Vec<_> = answer.split("\"key\":\"").skip(1).map(|row| row.split('"').next().unwrap()).collect();
+    assert_eq!(keys, ["other-03", "k2", "k1"], "{answer}");
+    let asked = r#"{"store": "counts", "query": {"kind": "prefix", "prefix": "other-1",
+        "value": {"base64": "AAAAAAAAAAE="}}, "limit": 3}"#;
+    let (_, answer) = post(address, "application/json", asked).await;
+    assert_eq!(answer.matches("\"key\":\"other-1").count(), 3, "{answer}");
+    close(apps).await;
+}
+
+/// Rows that are too long for one answer are asked for until all are there.
+#[klamm::test]
+async fn long_rows_of_many_keys_come_in_several_turns(kit: TestKit) {
+    let pipeline = Pipeline::new(&kit).await;
+    let mut streams = StreamsBuilder::new();
+    streams.table::<String, String>("in");
+    let app = streams.build().unwrap().start(served(&pipeline, 1)).await.unwrap();
+    let producer = kit.client().producer().build().unwrap();
+    let long = |key: &str| key.repeat(300_000 / key.len());
+    for key in others() {
+        producer.send(Record::to("in").key(key.clone()).value(long(&key))).await.unwrap();
+    }
+    caught_up(&app).await;
+    let answer = app.query::<String, String>("in-table").unwrap().limit(1).keys(others()).await.unwrap();
+    assert!(answer.value.iter().map(Option::as_deref).eq(others().map(|key| Some(&*long(&key).leak()))));
+    close([app]).await;
 }
 
 /// What one has written oneself is in the answer, whoever gives it.
@@ -339,7 +399,7 @@ async fn the_endpoint_answers_people_and_refuses_what_is_wrong(kit: TestKit) {
     }
     let (status, body) = post(address, "text/plain", "{}").await;
     assert!(status == 415 && body.contains("application/json"), "{body}");
-    let long = format!(r#"{{"store": "{}"}}"#, "x".repeat(3 * 1024 * 1024));
+    let long = format!(r#"{{"store": "{}"}}"#, "x".repeat(11 * 1024 * 1024));
     let (status, body) = post(address, "application/json", &long).await;
     assert!(status == 413 && body.contains("too_large"), "{status} {body}");
     close(apps).await;

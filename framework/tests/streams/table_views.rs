@@ -1,8 +1,13 @@
 //! Views of tables, tables of streams, and what a cache makes of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use klamm::streams::{StreamsBuilder, Topology, TopologyTestDriver};
+use klamm::listener::BoxError;
+use klamm::streams::{
+    Consumed, ErrorPolicy, InRecord, Materialized, Processor, ProcessorContext, Punctuation, PunctuationType,
+    StoreName, StoreRef, StreamsBuilder, Topology, TopologyTestDriver,
+};
 
 type Row = (String, Option<i64>, i64);
 
@@ -90,4 +95,107 @@ fn s1_5_a_cache_tells_the_last_change_and_ends_with_the_same_tables() {
     }
     let stores = drivers.each_ref().map(|driver| driver.store::<String, i64>("small").all());
     assert_eq!(stores[0], stores[1]);
+}
+
+/// Tells how a row has changed since it was told last, and of rows that were forgotten when time goes on.
+struct Growth(StoreRef<String, i64>);
+
+impl Processor<String, Option<i64>> for Growth {
+    type Key = String;
+    type Value = Option<i64>;
+
+    fn stores(&self) -> Vec<StoreName> {
+        vec![self.0.name()]
+    }
+
+    fn init(&mut self, context: &mut ProcessorContext<'_, String, Option<i64>>) -> Result<(), BoxError> {
+        context.schedule(Duration::from_secs(1), PunctuationType::WallClock);
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        context: &mut ProcessorContext<'_, String, Option<i64>>,
+        record: InRecord<'_, String, Option<i64>>,
+    ) -> Result<(), BoxError> {
+        let before = context.store(&self.0)?.get(record.key)?.unwrap_or(0);
+        let Some(now) = record.value else {
+            context.store(&self.0)?.delete(record.key)?;
+            return Ok(context.forward(record.key, &None)?);
+        };
+        if *now == 13 {
+            return Err("thirteen".into());
+        }
+        context.store(&self.0)?.put(record.key, now)?;
+        Ok(context.forward(record.key, &Some(now - before))?)
+    }
+
+    fn punctuate(
+        &mut self,
+        context: &mut ProcessorContext<'_, String, Option<i64>>,
+        _: Punctuation,
+    ) -> Result<(), BoxError> {
+        let rows = context.store(&self.0)?.all().collect::<Result<Vec<_>, _>>()?;
+        for (key, _) in rows {
+            context.forward(&key, &Some(0))?;
+        }
+        Ok(())
+    }
+}
+
+/// How much the rows of a table grow, and the same added up by the first letter of their keys.
+fn growth(kept: Materialized<i64>) -> Topology {
+    let mut streams = StreamsBuilder::new();
+    let seen = streams.key_value_store::<String, i64>("seen");
+    let table = streams.table::<String, i64>("in");
+    let growth = table.process_values(kept, move || Growth(seen.clone())).on_error(ErrorPolicy::skip());
+    growth.to_stream().to("growth");
+    table.join(&growth, |now, more| now * 100 + more).to_stream().to("both");
+    let add = |all: i64, more: &i64| all + more;
+    let grouped = growth.group_by(|key: &String, more| (key[..1].to_owned(), *more));
+    grouped.reduce("sums", add, |all: i64, more: &i64| all - more).to_stream().to("sums");
+    streams.build().unwrap()
+}
+
+#[test]
+fn a_processor_makes_the_values_of_a_table() {
+    for cache_bytes in [0, 1 << 20] {
+        let mut driver = TopologyTestDriver::cached(growth("growth".into()), cache_bytes);
+        let rows = [("k1", Some(5), 1), ("k2", Some(7), 2), ("k1", Some(8), 3), ("k2", None, 4)];
+        for (key, value, at) in rows {
+            let input = driver.input::<String, Option<i64>>("in");
+            input.pipe(key, value).at(at);
+            driver.commit();
+        }
+        let told = [row("k1", 5, 1), row("k2", 7, 2), row("k1", 3, 3), row("k2", None, 4)];
+        assert_eq!(read(&driver, "growth"), told);
+        let sums = read(&driver, "sums").into_iter().map(|row| row.1).collect::<Vec<_>>();
+        assert_eq!(sums.last(), Some(&Some(3)), "{sums:?}");
+        assert_eq!(read(&driver, "both").last(), Some(&row("k2", None, 4)));
+        driver.advance_wall_clock(Duration::from_secs(1));
+        driver.commit();
+        assert_eq!(driver.store::<String, i64>("growth").all(), [("k1".to_owned(), 0)]);
+        assert_eq!(driver.store::<String, i64>("sums").all(), [("k".to_owned(), 0)]);
+        assert_eq!(driver.store::<String, i64>("seen").get("k2"), None);
+        // What it fails with changes nothing, as its policy says.
+        driver.input::<String, i64>("in").pipe("k1", 13).at(6);
+        driver.commit();
+        assert_eq!(driver.store::<String, i64>("growth").all(), [("k1".to_owned(), 0)]);
+    }
+}
+
+/// What came out of order to a table that keeps versions is no change of what its rows are.
+#[test]
+fn a_processor_of_a_versioned_table_hears_of_its_latest_rows() {
+    let mut streams = StreamsBuilder::new();
+    let seen = streams.key_value_store::<String, i64>("seen");
+    let kept = Materialized::named("rows").versioned(Duration::from_secs(60));
+    let table = streams.table_with::<String, i64>("in", Consumed::default(), kept);
+    table.process_values("growth", move || Growth(seen.clone())).to_stream().to("growth");
+    let driver = TopologyTestDriver::new(streams.build().unwrap());
+    let input = driver.input::<String, i64>("in");
+    for (value, at) in [(5, 10), (1, 4), (6, 20)] {
+        input.pipe("k", value).at(at);
+    }
+    assert_eq!(read(&driver, "growth"), [row("k", 5, 10), row("k", 1, 20)]);
 }

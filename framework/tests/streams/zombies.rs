@@ -61,6 +61,8 @@ async fn a_member_that_is_cut_off_answers_no_queries(kit: TestKit) {
     while store.get("k1").await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // They come one by one.
+    caught_up(&app).await;
     pipeline.counts_are_right(&[&app]).await;
     app.close().await.unwrap();
 }

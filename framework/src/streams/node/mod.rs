@@ -116,7 +116,9 @@ pub(crate) use suppress_buffer::{Buffer, SuppressLookup, Until};
 pub(crate) use table::{Change, Kept, TableChild, TableChildren, TableProcessor};
 pub(crate) use table_join::{JoinLookup, PassChanges, TableJoin};
 pub(crate) use table_store::TableStore;
-pub(crate) use table_views::{Materialize, MaterializeValues, TableFilter, TableMapValues, ToStream};
+pub(crate) use table_views::{
+    Materialize, MaterializeValues, TableFilter, TableMapValues, TellLatest, ToStream,
+};
 pub(crate) use versioned::{MaterializeVersions, VersionedReader, VersionedSource, VersionedTable};
 pub(crate) use versioned_rows::VersionedRows;
 pub(crate) use window_table::{Emit, WindowTable};

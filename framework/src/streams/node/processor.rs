@@ -39,6 +39,8 @@ struct Parts<K2, V2> {
     schedules: Vec<Schedule>,
     next_id: u64,
     children: Children<K2, V2>,
+    /// Those of them that have a name.
+    named: BTreeMap<String, Children<K2, V2>>,
 }
 
 struct Schedule {
@@ -55,13 +57,15 @@ impl<K: 'static, V: 'static, P: UserProcessor<K, V>> ProcessorStep<K, V, P> {
     ) -> NodeFactory {
         remembering_node::<K, V, _>(move |wiring, id| {
             let children = wiring.children(id)?;
+            let named = wiring.named_children(id)?;
+            let named = named.into_iter().map(|(name, children)| (name.to_owned(), children)).collect();
             let mut connected = BTreeMap::new();
             for StoreName(name) in &stores {
                 connected.insert(Arc::clone(name), Connected::wire(wiring, name)?);
             }
             let (boundary, globals) = (wiring.boundary(id), wiring.globals().clone());
             let (schedules, next_id) = (Vec::new(), 0);
-            let parts = Parts { boundary, stores: connected, globals, schedules, next_id, children };
+            let parts = Parts { boundary, stores: connected, globals, schedules, next_id, children, named };
             let inner = Rc::new(RefCell::new(Inner { processor: make(), parts, types: PhantomData }));
             wiring.punctuates(Rc::clone(&inner) as Rc<RefCell<dyn Punctuates>>);
             wiring.flush_at_commit(Rc::clone(&inner) as Rc<RefCell<dyn Flush>>);
@@ -180,8 +184,8 @@ impl<K2, V2> std::fmt::Debug for ProcessorContext<'_, K2, V2> {
 }
 
 impl<K2: 'static, V2: 'static> ProcessorContext<'_, K2, V2> {
-    /// Hands a record to what follows, at the time of the record in work or of the punctuation. All that comes of it is
-    /// done when this returns.
+    /// Hands a record to all that follows, at the time of the record in work or of the punctuation. All that comes of
+    /// it is done when this returns.
     ///
     /// # Errors
     /// What follows failed: hand the error on.
@@ -198,6 +202,37 @@ impl<K2: 'static, V2: 'static> ProcessorContext<'_, K2, V2> {
             return Err(TaskError::User(negative(timestamp_ms)));
         }
         self.parts.children.forward(self.context, Record { key, value, timestamp_ms })
+    }
+
+    /// Hands a record to one child: the one that was made with [`KStream::child`](crate::streams::KStream::child) under
+    /// this name, one of those that [`children`](crate::streams::Processor::children) gives. Otherwise as
+    /// [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); or there is no such child.
+    pub fn forward_to(&mut self, child: &str, key: &K2, value: &V2) -> Result<(), TaskError> {
+        self.forward_to_at(child, key, value, self.timestamp_ms)
+    }
+
+    /// [`forward_to`](Self::forward_to) at another time, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// As [`forward_to`](Self::forward_to); or the time is negative.
+    pub fn forward_to_at(
+        &mut self,
+        child: &str,
+        key: &K2,
+        value: &V2,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        if timestamp_ms < 0 {
+            return Err(TaskError::User(negative(timestamp_ms)));
+        }
+        let Some(children) = self.parts.named.get(child) else {
+            let why = format!("it forwards to `{child}`, which `Processor::children` does not name");
+            return Err(TaskError::User(why.into()));
+        };
+        children.forward(self.context, Record { key, value, timestamp_ms })
     }
 
     /// A store that the processor named in [`stores`](crate::streams::Processor::stores), or a global table, which need

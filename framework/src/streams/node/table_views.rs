@@ -25,6 +25,14 @@ impl<K: 'static, V: Clone + 'static> TableProcessor<K, V> for Materialize<K, V> 
     }
 }
 
+/// The same of a stream of such rows.
+impl<K: 'static, V: Clone + 'static> Processor<K, Option<V>> for Materialize<K, V> {
+    fn process(&mut self, context: &mut Context, record: Record<'_, K, Option<V>>) -> Result<(), TaskError> {
+        let Record { key, value, timestamp_ms } = record;
+        self.kept.borrow().update(context, key, timestamp_ms, Stamp::OfRecord, |_| value.clone())
+    }
+}
+
 /// Keeps a stream of values as a table.
 pub(crate) struct MaterializeValues<K, V> {
     pub(crate) kept: Rc<RefCell<Kept<K, V>>>,
@@ -125,6 +133,23 @@ impl<K, V, V2, F: Fn(&K, &V) -> V2> TableProcessor<K, V> for TableMapValues<F, K
             Some(was) => self.children.correct(context, key, &was, timestamp_ms),
             None => Ok(()),
         }
+    }
+}
+
+/// Turns changes into records of the new values, for who makes rows of them: what a row was is not told.
+pub(crate) struct TellLatest<K, V> {
+    pub(crate) children: Children<K, Option<V>>,
+}
+
+impl<K, V> TableProcessor<K, V> for TellLatest<K, V> {
+    fn update(
+        &mut self,
+        context: &mut Context,
+        key: &K,
+        change: Change<'_, V>,
+        timestamp_ms: i64,
+    ) -> Result<(), TaskError> {
+        self.children.forward(context, Record { key, value: change.new, timestamp_ms })
     }
 }
 

@@ -224,6 +224,19 @@ impl<'a> Wiring<'a> {
         self.built::<Child<K, V>>(&self.graph.node(node).children).map(Children)
     }
 
+    /// Those of them that have a name, by that.
+    pub(crate) fn named_children<K: 'static, V: 'static>(
+        &mut self,
+        node: NodeId,
+    ) -> Result<BTreeMap<&'a str, Children<K, V>>, TaskError> {
+        let (graph, mut named) = (self.graph, BTreeMap::new());
+        for (name, child) in &graph.node(node).named {
+            let children = named.entry(name.as_str()).or_insert_with(|| Children(Vec::new()));
+            children.0.extend(self.built::<Child<K, V>>(std::slice::from_ref(child))?);
+        }
+        Ok(named)
+    }
+
     /// Those who want what `node` leaves out because it came too late.
     pub(crate) fn late_children<K: 'static, V: 'static>(
         &mut self,

@@ -12,7 +12,7 @@ use klamm_client::TopicPartition;
 pub struct Answered<T> {
     /// What was asked for.
     pub value: T,
-    /// The partitions of the store that were read for it, in their order.
+    /// The partitions of the store that were read for it, in their order; of a global table those of its topic.
     pub from: Vec<AnsweredBy>,
 }
 
@@ -34,15 +34,15 @@ pub struct AnsweredBy {
     pub host: Option<Arc<str>>,
     /// Whether it was a copy that follows its changelog.
     pub standby: bool,
-    /// How many records of its changelog a standby lacked when that was last looked at; `None` when nobody knows, as
-    /// when the changelog has not been heard of for two seconds. Zero of a store that is no standby.
+    /// How many records of its changelog a standby lacked when that was last looked at, or of its topic a global table;
+    /// `None` when nobody knows, as when the topic has not been heard of for two seconds. Zero of any other store.
     pub behind: Option<u64>,
     /// The first offset of its changelog that is not in it.
     pub changelog_offset: i64,
     /// The largest timestamp that was seen, of a windowed or versioned store; -1 before the first.
     pub stream_time_ms: i64,
-    /// Up to where the records of its input topics are in it: the offset of the first that is not, by topic. Unknown,
-    /// and empty, of a standby.
+    /// Up to where the records of its input topics are in it: the offset of the first that is not, by topic. Of a
+    /// standby as far as somebody has [asked](super::StoreQuery::at_least); empty where nobody has.
     pub inputs: BTreeMap<Arc<str>, i64>,
 }
 

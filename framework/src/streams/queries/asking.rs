@@ -1,5 +1,6 @@
 //! A query before anybody is asked for rows: whether it fits the store, and which partitions it is about.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::error::QueryError;
 use super::instance::{Instance, Peers, Reply, Request, StoreFacts};
-use super::raw;
+use super::raw::{self, RawQuery};
 use super::rounds::{Asker, PATIENCE_AT_ONCE};
 use crate::store::StoreError;
 
@@ -35,24 +36,35 @@ pub(crate) async fn ask(
     }
     let wrong = |why: &str| QueryError::Wrong { store: Arc::clone(&facts.name), why: why.into() };
     raw::check(facts.layout, &request.query, request.reverse).map_err(wrong)?;
-    if facts.is_global && !request.demands.bound.records.is_empty() {
-        return Err(wrong("a global table does not say how far it is in its topic: ask without `at_least`"));
+    if let Some(excess) = request.excess() {
+        return Err(wrong(&excess));
     }
     let deadline = Instant::now() + request.demands.within.min(LONGEST);
     let count =
         if facts.is_global { 1 } else { partitions(instance, &facts, request.demands.within).await? };
-    let asked: BTreeSet<i32> = match &request.partitions {
+    let mut request = Cow::Borrowed(request);
+    if request.partitions.is_none() && !request.everywhere {
+        request.to_mut().query = request.query.hashed(facts.layout, count);
+    }
+    let asked: BTreeSet<i32> = match (&request.partitions, &request.query) {
         _ if facts.is_global => BTreeSet::from([0]),
-        Some(partitions) => partitions.iter().copied().collect(),
-        None => match request.query.one_key(facts.layout).filter(|_| !request.everywhere) {
+        (Some(partitions), _) => partitions.iter().copied().collect(),
+        (None, _) if request.everywhere => (0..count).collect(),
+        (None, RawQuery::Keys { keys }) => keys.iter().filter_map(|key| key.partition).collect(),
+        (None, query) => match query.one_key(facts.layout) {
             Some(key) => BTreeSet::from([klamm_client::producer::partition_for_key(&key, count)]),
             None => (0..count).collect(),
         },
     };
+    if let RawQuery::Keys { keys } = &request.query
+        && let Some(partition) = keys.iter().filter_map(|key| key.partition).find(|of| !asked.contains(of))
+    {
+        return Err(wrong(&format!("a key is of partition {partition}, and that is not asked")));
+    }
     if let Some(unknown) = asked.iter().find(|partition| !(0..count).contains(partition)) {
         return Err(wrong(&format!("it has {count} partitions, and no {unknown}")));
     }
-    Asker { instance, peers, request, facts: &facts, deadline }.run(asked).await
+    Asker { instance, peers, request: &request, facts: &facts, deadline }.run(asked).await
 }
 
 /// How many partitions a store has, if the cluster says so in time.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request as HttpRequest, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::asking::ask;
 use super::error::QueryError;
-use super::instance::{Instance, Peers};
+use super::instance::{Instance, Peers, QUESTION_BYTES_MAX};
 use super::socket::Door;
 use super::wire::WireRequest;
 use super::wire_reply::{WireError, WireFailure, WireReply};
@@ -29,8 +29,12 @@ pub(crate) const QUERY_PATH: &str = "/v1/query";
 const STORE_PATH: &str = "/v1/stores/{store}";
 pub(super) const JSON: &str = "application/json";
 
-/// The longest question. Keys are parts of records, and those are a megabyte by default.
-const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The longest question: as many bytes as it may name, in base64, and the rest of its lists.
+const BODY_BYTES_MAX: usize = QUESTION_BYTES_MAX / 3 * 4 + 2 * 1024 * 1024;
+/// What is longer shares few places while it comes: connections are many.
+const SHORT_BYTES_MAX: u64 = 256 * 1024;
+/// Long questions that come at a time.
+const LONG_MAX: usize = 8;
 /// The time to send it.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 /// Questions that are answered at a time, so many of those handed on by others among them. Apart from the others: two
@@ -42,12 +46,14 @@ struct Endpoint {
     peers: Arc<dyn Peers>,
     strangers: Semaphore,
     handed_on: Semaphore,
+    long: Semaphore,
 }
 
 /// The routes of the endpoint.
 pub(crate) fn router(instance: Arc<dyn Instance>, peers: Arc<dyn Peers>) -> Router {
     let (strangers, handed_on) = (Semaphore::new(QUERIES_MAX), Semaphore::new(QUERIES_MAX));
-    let endpoint = Arc::new(Endpoint { instance, peers, strangers, handed_on });
+    let long = Semaphore::new(LONG_MAX);
+    let endpoint = Arc::new(Endpoint { instance, peers, strangers, handed_on, long });
     let routes = Router::new().route(QUERY_PATH, post(query)).route(STORE_PATH, get(placed));
     routes.with_state(endpoint)
 }
@@ -65,7 +71,7 @@ pub(crate) async fn serve(
 }
 
 async fn query(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest) -> Response {
-    let answered = match read(request).await {
+    let answered = match endpoint.read(request).await {
         Ok(request) => endpoint.answer(request).await,
         Err(refused) => return refused,
     };
@@ -95,6 +101,37 @@ impl Endpoint {
         Ok(json!({ "store": store, "global": facts.is_global, "partitions": partitions }))
     }
 
+    /// What is asked; or the answer to what is no question.
+    async fn read(&self, request: HttpRequest) -> Result<super::instance::Request, Response> {
+        if !is_json(request.headers()) {
+            // Pages of strangers can have a browser send text, but not this, unless they are asked whether they may.
+            let message = format!("send `content-type: {JSON}`");
+            return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong_query", message));
+        }
+        let length =
+            request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let is_long = length.is_none_or(|length: u64| length > SHORT_BYTES_MAX);
+        let _place = match is_long.then(|| self.long.try_acquire()).transpose() {
+            Ok(place) => place,
+            Err(_) => return Err(failure(&QueryError::Overloaded { limit: LONG_MAX })),
+        };
+        let body = tokio::time::timeout(BODY_PATIENCE, to_bytes(request.into_body(), BODY_BYTES_MAX)).await;
+        let body = match body {
+            Ok(Ok(body)) => body,
+            Ok(Err(_)) => {
+                let message = format!("it did not come whole, or has more than {BODY_BYTES_MAX} bytes");
+                return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
+            }
+            Err(_) => {
+                let message = format!("it did not come within {BODY_PATIENCE:?}");
+                return Err(refusal(StatusCode::REQUEST_TIMEOUT, "timed_out", message));
+            }
+        };
+        let request = serde_json::from_slice::<WireRequest>(&body).map_err(|error| error.to_string());
+        let wrong = |message| refusal(StatusCode::BAD_REQUEST, "wrong_query", message);
+        request.and_then(WireRequest::read).map_err(wrong)
+    }
+
     async fn answer(&self, request: super::instance::Request) -> Result<Vec<u8>, QueryError> {
         let room = if request.here_only { &self.handed_on } else { &self.strangers };
         let _room = room.try_acquire().map_err(|_| QueryError::Overloaded { limit: QUERIES_MAX })?;
@@ -102,30 +139,6 @@ impl Endpoint {
         let answer = serde_json::to_vec(&WireReply::of(&reply));
         answer.map_err(|error| QueryError::Wrong { store: request.store, why: error.to_string().into() })
     }
-}
-
-/// What is asked; or the answer to what is no question.
-async fn read(request: HttpRequest) -> Result<super::instance::Request, Response> {
-    if !is_json(request.headers()) {
-        // Pages of strangers can have a browser send text, but not this, unless they are asked whether they may.
-        let message = format!("send `content-type: {JSON}`");
-        return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong_query", message));
-    }
-    let body = tokio::time::timeout(BODY_PATIENCE, to_bytes(request.into_body(), BODY_BYTES_MAX)).await;
-    let body = match body {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
-            let message = format!("it did not come whole, or has more than {BODY_BYTES_MAX} bytes");
-            return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
-        }
-        Err(_) => {
-            let message = format!("it did not come within {BODY_PATIENCE:?}");
-            return Err(refusal(StatusCode::REQUEST_TIMEOUT, "timed_out", message));
-        }
-    };
-    let request = serde_json::from_slice::<WireRequest>(&body).map_err(|error| error.to_string());
-    let wrong = |message| refusal(StatusCode::BAD_REQUEST, "wrong_query", message);
-    request.and_then(WireRequest::read).map_err(wrong)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -178,6 +191,50 @@ mod tests {
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    /// Two bounds of a megabyte each were more than an instance took.
+    #[test]
+    fn the_longest_question_fits() {
+        use std::sync::Arc;
+
+        use super::super::answer::{Demands, PositionBound};
+        use super::super::instance::{BYTES_MAX, LIST_MAX, ROWS_MAX, Request};
+        use super::super::merging::{Cursor, Room};
+        use super::super::raw::{AskedKey, RawQuery};
+
+        let lists = u32::try_from(LIST_MAX).unwrap();
+        let topic = |at: u32| format!("{at:0>249}");
+        let mut left = QUESTION_BYTES_MAX - LIST_MAX * 249;
+        let bound =
+            (0..lists).fold(PositionBound::new(), |bound, at| bound.record(topic(at), i32::MAX, i64::MAX));
+        let place = bytes::Bytes::from(vec![0; 1 << 20]);
+        left -= place.len();
+        for filling in *b"\"\0a\xff" {
+            let length = left / LIST_MAX;
+            let key = bytes::Bytes::from(vec![filling; length]);
+            let keys = (0..lists).map(|at| AskedKey { at, key: key.clone(), partition: Some(i32::MAX) });
+            let request = Request {
+                store: "s".repeat(200).into(),
+                application: Some("a".repeat(200).into()),
+                form: Some(u64::MAX),
+                partitions: Some(vec![i32::MIN; LIST_MAX]),
+                everywhere: true,
+                query: RawQuery::Keys { keys: keys.collect::<Arc<[_]>>() },
+                reverse: false,
+                room: Room { rows: ROWS_MAX, bytes: BYTES_MAX },
+                after: Some(Cursor { place: place.clone(), partition: i32::MIN }),
+                demands: Demands {
+                    stale: Some(u64::MAX),
+                    bound: bound.clone(),
+                    within: Duration::from_secs(30),
+                },
+                here_only: true,
+            };
+            assert_eq!(request.excess(), None);
+            let body = serde_json::to_vec(&WireRequest::of(&request)).unwrap();
+            assert!(body.len() <= BODY_BYTES_MAX, "{filling}: {} bytes", body.len());
+        }
     }
 
     /// Whoever says a byte now and then held a connection for ever, of those that there is room for.

@@ -76,7 +76,7 @@ pub enum QueryError {
         partition: i32,
         /// The input topic.
         topic: Arc<str>,
-        /// The first offset that is not in the store; 0 where that is not known, as of standbys.
+        /// The first offset that is not in the store; 0 where that is not known.
         reached: i64,
         /// The offset that was to be in it.
         wanted: i64,

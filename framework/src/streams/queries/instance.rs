@@ -40,6 +40,10 @@ pub(crate) trait Instance: Send + Sync {
     async fn partitions(&self, facts: &StoreFacts) -> Result<i32, QueryError>;
     /// A partition of a store, if it is here; without what its engine says of itself.
     fn part(&self, facts: &StoreFacts, partition: i32, standby: bool) -> Option<AnsweredBy>;
+    /// A global table, by the partitions of its topic: every instance has all of it, as one partition.
+    fn global_parts(&self, facts: &StoreFacts) -> Vec<AnsweredBy>;
+    /// Finds out how far a standby is in what its task reads, if it can be found out.
+    async fn look(&self, facts: &StoreFacts, partition: i32);
     /// Its engine, which is closed with the last of its holders: not to be dropped in async code.
     fn engine(&self, facts: &StoreFacts, partition: i32, standby: bool) -> Option<Arc<dyn StateStore>>;
     /// Who has it, as far as is known here.
@@ -83,6 +87,23 @@ pub(crate) struct Request {
     pub(crate) here_only: bool,
 }
 
+impl Request {
+    /// What is too much of it.
+    pub(crate) fn excess(&self) -> Option<String> {
+        let records = &self.demands.bound.records;
+        let keys = if let RawQuery::Keys { keys } = &self.query { keys.len() } else { 0 };
+        let longest = keys.max(records.len()).max(self.partitions.as_ref().map_or(0, Vec::len));
+        if longest > LIST_MAX {
+            return Some(format!("a list of {longest} is too long: ask for {LIST_MAX} at a time"));
+        }
+        let after = self.after.as_ref().map_or(0, |cursor| cursor.place.len());
+        let topics: usize = records.keys().map(|of| of.topic.len()).sum();
+        let bytes = self.query.bytes() + after + topics;
+        let too_long = || format!("its keys have {bytes} bytes, and {QUESTION_BYTES_MAX} are the most");
+        (bytes > QUESTION_BYTES_MAX).then(too_long)
+    }
+}
+
 /// An answer to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Reply {
@@ -98,3 +119,8 @@ pub(crate) const USUAL_ROWS: usize = 1_000;
 pub(crate) const ROWS_MAX: usize = 10_000;
 /// Where a part of an answer ends, in bytes of keys and values; a single row may be longer.
 pub(crate) const BYTES_MAX: usize = 1024 * 1024;
+/// The longest question, in bytes of keys, values and names of topics: two bounds and a place to go on behind, of
+/// records of a megabyte each, and as many records to wait for as there may be.
+pub(crate) const QUESTION_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// A question names no more keys, partitions, or records to wait for.
+pub(crate) const LIST_MAX: usize = 10_000;

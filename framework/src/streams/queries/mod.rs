@@ -6,7 +6,7 @@
 //! endpoint (HTTP) ────┘                               └─> peers: another instance's endpoint
 //! ```
 //!
-//! - `typed`: [`StoreQuery`]. `answer`: what answers say of themselves. `error`.
+//! - `typed`, `many` (several keys, values): [`StoreQuery`]. `answer`: what answers say of themselves. `error`.
 //! - `raw`: queries as bytes on an engine; `merging`: several partitions' rows in order, page by page. Pure.
 //! - `asking`: whether a query fits its store, and which partitions it is about. `rounds`: whom to ask, how often, how
 //!   long. `instance`: what they need to know.
@@ -20,6 +20,7 @@ mod asking;
 pub(crate) mod endpoint;
 mod error;
 mod instance;
+mod many;
 mod merging;
 #[cfg(feature = "queries")]
 pub(crate) mod peers;

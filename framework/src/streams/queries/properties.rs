@@ -15,7 +15,7 @@ use super::asking::ask;
 use super::error::QueryError;
 use super::instance::{Holders, Instance, Peers, Reply, Request, StoreFacts};
 use super::merging::Room;
-use super::raw::{Page, RawQuery, RawRow, read};
+use super::raw::{AskedKey, Page, RawQuery, RawRow, read};
 use crate::store::{
     Batch, KeyValueStore, MemoryStore, Position, Stamped, StateStore, VersionedLayout, WindowLayout,
 };
@@ -46,6 +46,10 @@ fn pages(
     }
 }
 
+fn asked<K: Into<Bytes>>(keys: impl IntoIterator<Item = K>) -> Arc<[AskedKey]> {
+    keys.into_iter().zip(0..).map(|(key, at)| AskedKey { at, key: key.into(), partition: None }).collect()
+}
+
 fn short_keys() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(255), any::<u8>()], 0..3)
 }
@@ -65,7 +69,7 @@ proptest! {
             KeyValueStore::put(&mut batch, key.clone(), stamped(*value));
         }
         engine.apply(&batch).unwrap();
-        let query = RawQuery::Rows { from: from.clone().into(), to: to.clone().map(Bytes::from) };
+        let query = RawQuery::Rows { from: from.clone().into(), to: to.clone().map(Bytes::from), value: None };
         let found = pages(&engine, StoreLayout::KeyValue, &query, rows_max, reverse);
         let found: Vec<_> = found.into_iter().map(|row| (row.key.to_vec(), row.value[0])).collect();
         let mut expected: Vec<_> = model.into_iter().collect();
@@ -73,6 +77,33 @@ proptest! {
         if reverse {
             expected.reverse();
         }
+        prop_assert_eq!(found, expected);
+    }
+
+    /// Of many keys, some of them twice, page by page; and the rows of one value.
+    #[test]
+    fn rows_of_keys_come_in_the_order_of_these(
+        model in prop::collection::btree_map(short_keys(), 0..3_u8, 0..40),
+        keys in prop::collection::vec(short_keys(), 0..20),
+        value in 0..3_u8,
+        rows_max in 1..6_usize,
+    ) {
+        let engine: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let mut batch = Batch::new();
+        for (key, value) in &model {
+            KeyValueStore::put(&mut batch, key.clone(), stamped(*value));
+        }
+        engine.apply(&batch).unwrap();
+        let query = RawQuery::Keys { keys: asked(keys.iter().cloned()) };
+        let found = pages(&engine, StoreLayout::KeyValue, &query, rows_max, false);
+        let found: Vec<_> = found.into_iter().map(|row| (row.key.to_vec(), row.value[0])).collect();
+        let expected: Vec<_> = keys.into_iter().filter_map(|key| model.get(&key).map(|value| (key, *value))).collect();
+        prop_assert_eq!(found, expected);
+        let of_value = Some(Bytes::copy_from_slice(&[value]));
+        let query = RawQuery::Rows { from: Bytes::new(), to: None, value: of_value };
+        let found = pages(&engine, StoreLayout::KeyValue, &query, rows_max, false);
+        let found: Vec<_> = found.into_iter().map(|row| row.key.to_vec()).collect();
+        let expected: Vec<_> = model.into_iter().filter(|(_, of)| *of == value).map(|(key, _)| key).collect();
         prop_assert_eq!(found, expected);
     }
 
@@ -141,7 +172,7 @@ proptest! {
         engine.apply(&batch).unwrap();
         let layout = StoreLayout::Versioned(layout);
 
-        let query = RawQuery::Rows { from: from.clone().into(), to: to.clone().map(Bytes::from) };
+        let query = RawQuery::Rows { from: from.clone().into(), to: to.clone().map(Bytes::from), value: None };
         let found = pages(&engine, layout, &query, rows_max, reverse);
         let found: Vec<_> = found.into_iter().map(|row| (row.key.to_vec(), row.value[0])).collect();
         let latest: BTreeMap<_, _> = model.iter().map(|((key, _), value)| (key.clone(), *value)).collect();
@@ -201,7 +232,7 @@ fn a_page_of_many_rows_is_bounded() {
         KeyValueStore::put(&mut batch, row.to_be_bytes().to_vec(), stamped(1));
     }
     engine.apply(&batch).unwrap();
-    let query = RawQuery::Rows { from: Bytes::new(), to: None };
+    let query = RawQuery::Rows { from: Bytes::new(), to: None, value: None };
     let (mut all, mut after) = (0, None);
     loop {
         let page = Page { reverse: false, rows_max: 10_000, bytes_max: 50_000, after };
@@ -291,6 +322,12 @@ impl Instance for Member<'_> {
             inputs: if standby { BTreeMap::new() } else { self.table.inputs.clone() },
         })
     }
+
+    fn global_parts(&self, _facts: &StoreFacts) -> Vec<AnsweredBy> {
+        Vec::new()
+    }
+
+    async fn look(&self, _facts: &StoreFacts, _partition: i32) {}
 
     fn engine(&self, _facts: &StoreFacts, partition: i32, standby: bool) -> Option<Arc<dyn StateStore>> {
         match standby {
@@ -383,7 +420,7 @@ fn rows() -> Request {
         form: None,
         partitions: None,
         everywhere: false,
-        query: RawQuery::Rows { from: Bytes::new(), to: None },
+        query: RawQuery::Rows { from: Bytes::new(), to: None, value: None },
         reverse: false,
         room: Room { rows: 100, bytes: 1_000_000 },
         after: None,
@@ -432,6 +469,57 @@ async fn rows_of_all_instances_come_in_order_wherever_one_asks() {
                 expected.reverse();
             }
             assert_eq!(all, expected);
+        }
+    }
+}
+
+/// Every owner is asked for its own keys only, once, and what is bounded or stale is so for each of them.
+#[tokio::test(start_paused = true)]
+async fn keys_are_asked_for_where_they_are() {
+    let mut cluster = two();
+    let keys: Vec<AskedKey> = [17_u8, 2, 200, 3, 2, 8, 1]
+        .into_iter()
+        .zip(0..)
+        .map(|(key, at)| AskedKey { at, key: vec![key].into(), partition: Some(i32::from(key % 4)) })
+        .collect();
+    let mut request = Request { query: RawQuery::Keys { keys: keys.clone().into() }, ..rows() };
+    let reply = cluster.at("a", &request).await.unwrap();
+    assert_eq!(found(&reply), [17, 2, 3, 2, 8, 1]);
+    assert_eq!(reply.from.iter().map(|by| by.partition).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert_eq!(*cluster.asked.lock().unwrap(), ["b"]);
+    // A key lies where it is said to lie, in whatever partition others have the same bytes.
+    let elsewhere = keys.iter().map(|key| AskedKey { partition: Some(0), ..key.clone() });
+    let query = RawQuery::Keys { keys: elsewhere.collect() };
+    assert_eq!(found(&cluster.at("b", &Request { query, ..rows() }).await.unwrap()), [8]);
+    let query = RawQuery::Keys { keys: asked([vec![17_u8], vec![3], vec![4]]) };
+    let everywhere = Request { query: query.clone(), everywhere: true, ..rows() };
+    assert_eq!(found(&cluster.at("b", &everywhere).await.unwrap()), [17, 3, 4]);
+    let named = Request { query, partitions: Some(vec![3]), ..rows() };
+    assert_eq!(found(&cluster.at("a", &named).await.unwrap()), [3]);
+    let error = cluster.at("a", &Request { partitions: Some(vec![3]), ..request.clone() }).await.unwrap_err();
+    assert!(error.to_string().contains("a key is of partition 1"), "{error}");
+    let error = cluster.at("a", &Request { reverse: true, ..request.clone() }).await.unwrap_err();
+    assert!(matches!(&error, QueryError::Wrong { .. }), "{error}");
+
+    cluster.dead.insert("b".to_owned());
+    request.demands.stale = Some(6);
+    assert!(matches!(cluster.at("a", &request).await.unwrap_err(), QueryError::TimedOut { .. }));
+    request.demands.stale = Some(7);
+    let reply = cluster.at("a", &request).await.unwrap();
+    assert_eq!(found(&reply), [2, 3, 2, 8, 1], "the copy lacks 17");
+    assert_eq!(reply.from.iter().map(|by| by.standby).collect::<Vec<_>>(), [false, true, false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_has_a_size() {
+    let cluster = two();
+    for (keys, length, fits) in
+        [(10_000, 1, true), (10_001, 1, false), (6, 1 << 20, true), (7, 1 << 20, false)]
+    {
+        let query = RawQuery::Keys { keys: asked((0..keys).map(|_| vec![7; length])) };
+        match cluster.at("a", &Request { query, ..rows() }).await {
+            Ok(_) => assert!(fits, "{keys} of {length}"),
+            Err(error) => assert!(!fits && matches!(error, QueryError::Wrong { .. }), "{error}"),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use klamm_client::producer::partition_for_key;
 
 use crate::store::{
     KeyRange, KeyValueStore, Stamped, StateStore, StoreError, VersionedLayout, VersionedStore, WindowLayout,
@@ -22,14 +23,38 @@ const EXAMINED_MAX: usize = 100_000;
 pub(crate) enum RawQuery {
     /// One row, by the key that its changelog has.
     Key { key: Bytes },
+    /// One row of each of these, in their order.
+    Keys { keys: Arc<[AskedKey]> },
     /// What a key was.
     AsOf { key: Bytes, at_ms: i64 },
     /// All that a key was in this time, both ends included, the latest first.
     Versions { key: Bytes, from_ms: i64, to_ms: i64 },
-    /// The rows whose keys' bytes lie in this range, `to` excluded.
-    Rows { from: Bytes, to: Option<Bytes> },
+    /// The rows whose keys' bytes lie in this range, `to` excluded; only those that have this value, if there is one.
+    Rows { from: Bytes, to: Option<Bytes>, value: Option<Bytes> },
     /// The windows that start in this time, both ends included, or the sessions that overlap it; of one key or of all.
     Windows { key: Option<Bytes>, from_ms: i64, to_ms: i64 },
+}
+
+/// One of many keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AskedKey {
+    /// Where its row stands among those of the others.
+    pub(crate) at: u32,
+    /// As the changelog has it.
+    pub(crate) key: Bytes,
+    /// Where it is looked for; `None`: in every partition that is asked.
+    pub(crate) partition: Option<i32>,
+}
+
+impl AskedKey {
+    fn place(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.at.to_be_bytes())
+    }
+
+    /// Which of the keys a row is of.
+    pub(crate) fn at_place(place: &[u8]) -> Option<usize> {
+        usize::try_from(u32::from_be_bytes(place.try_into().ok()?)).ok()
+    }
 }
 
 impl RawQuery {
@@ -39,7 +64,37 @@ impl RawQuery {
             (Self::Key { key }, StoreLayout::Window(layout)) => layout.key_of(key),
             (Self::Key { key } | Self::AsOf { key, .. } | Self::Versions { key, .. }, _) => Some(key.clone()),
             (Self::Windows { key, .. }, _) => key.clone(),
-            (Self::Rows { .. }, _) => None,
+            (Self::Rows { .. } | Self::Keys { .. }, _) => None,
+        }
+    }
+
+    /// What of it these partitions are asked.
+    pub(crate) fn of_partitions(&self, partitions: &[i32]) -> Self {
+        let Self::Keys { keys } = self else { return self.clone() };
+        let is_of = |key: &&AskedKey| key.partition.is_none_or(|partition| partitions.contains(&partition));
+        Self::Keys { keys: keys.iter().filter(is_of).cloned().collect() }
+    }
+
+    /// The same, with a partition for every key: that which its bytes hash to, unless it is known.
+    pub(crate) fn hashed(&self, layout: StoreLayout, count: i32) -> Self {
+        let Self::Keys { keys } = self else { return self.clone() };
+        let placed = |asked: &AskedKey| {
+            let one = Self::Key { key: asked.key.clone() }.one_key(layout).unwrap_or_default();
+            let partition = asked.partition.unwrap_or_else(|| partition_for_key(&one, count));
+            AskedKey { partition: Some(partition), ..asked.clone() }
+        };
+        Self::Keys { keys: keys.iter().map(placed).collect() }
+    }
+
+    /// How many bytes of keys and values it names.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Key { key } | Self::AsOf { key, .. } | Self::Versions { key, .. } => key.len(),
+            Self::Keys { keys } => keys.iter().map(|asked| asked.key.len()).sum(),
+            Self::Rows { from, to, value } => {
+                from.len() + to.as_ref().map_or(0, Bytes::len) + value.as_ref().map_or(0, Bytes::len)
+            }
+            Self::Windows { key, .. } => key.as_ref().map_or(0, Bytes::len),
         }
     }
 }
@@ -96,6 +151,7 @@ pub(crate) fn check(layout: StoreLayout, query: &RawQuery, reverse: bool) -> Res
             Err("its rows lie by time: ask for windows, of one key or of all")
         }
         (_, RawQuery::Versions { .. }) if reverse => Err("versions come with the latest first, and only so"),
+        (_, RawQuery::Keys { .. }) if reverse => Err("rows of keys come in the order of these, and only so"),
         _ => Ok(()),
     }
 }
@@ -109,17 +165,18 @@ pub(crate) fn read(
 ) -> Result<RawPage, StoreError> {
     match (layout, query) {
         (_, RawQuery::Key { key }) => one(key, page, get(engine, layout, key)?),
+        (_, RawQuery::Keys { keys }) => Walk::new(engine, page).keys(layout, keys),
         (StoreLayout::Versioned(layout), RawQuery::AsOf { key, at_ms }) => {
             one(key, page, VersionedStore::new(Arc::clone(engine), layout).get_as_of(key, *at_ms)?)
         }
         (StoreLayout::Versioned(layout), RawQuery::Versions { key, from_ms, to_ms }) => {
             Walk::new(engine, page).versions(layout, key, *from_ms, *to_ms)
         }
-        (StoreLayout::Versioned(_), RawQuery::Rows { from, to }) => {
-            Walk::new(engine, page).latest(from, to.as_deref())
+        (StoreLayout::Versioned(_), RawQuery::Rows { from, to, value }) => {
+            Walk::of_value(engine, page, value.as_ref()).latest(from, to.as_deref())
         }
-        (StoreLayout::KeyValue, RawQuery::Rows { from, to }) => {
-            let mut walk = Walk::new(engine, page);
+        (StoreLayout::KeyValue, RawQuery::Rows { from, to, value }) => {
+            let mut walk = Walk::of_value(engine, page, value.as_ref());
             walk.range(from, to.as_deref(), |key, value| Ok(Some(row(key, key.clone(), value)?)))?;
             Ok(walk.found)
         }
@@ -147,19 +204,16 @@ fn get(
 fn one(key: &Bytes, page: &Page, found: Option<Stamped>) -> Result<RawPage, StoreError> {
     // Who goes on behind a single row finds nothing more.
     let found = found.filter(|_| page.after.as_ref().is_none_or(|(_, with_it)| *with_it));
-    let row = found.map(|Stamped { timestamp_ms, value }| RawRow {
-        place: key.clone(),
-        key: key.clone(),
-        value,
-        timestamp_ms,
-        until_ms: None,
-    });
+    let row = found.map(|found| stamped(key, key.clone(), found));
     Ok(RawPage { rows: row.into_iter().collect(), next: None })
 }
 
 fn row(place: &Bytes, key: Bytes, stored: Bytes) -> Result<RawRow, StoreError> {
-    let Stamped { timestamp_ms, value } = Stamped::decode(stored)?;
-    Ok(RawRow { place: place.clone(), key, value, timestamp_ms, until_ms: None })
+    Ok(stamped(place, key, Stamped::decode(stored)?))
+}
+
+fn stamped(place: &Bytes, key: Bytes, Stamped { timestamp_ms, value }: Stamped) -> RawRow {
+    RawRow { place: place.clone(), key, value, timestamp_ms, until_ms: None }
 }
 
 /// The key right behind another in the order of bytes.
@@ -171,6 +225,8 @@ pub(crate) fn behind(key: &[u8]) -> Vec<u8> {
 struct Walk<'a> {
     engine: &'a Arc<dyn StateStore>,
     page: &'a Page,
+    /// Rows with other values are passed over.
+    value: Option<&'a Bytes>,
     found: RawPage,
     bytes: usize,
     examined: usize,
@@ -180,7 +236,11 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(engine: &'a Arc<dyn StateStore>, page: &'a Page) -> Self {
-        Self { engine, page, found: RawPage::default(), bytes: 0, examined: 0, last: None }
+        Self::of_value(engine, page, None)
+    }
+
+    fn of_value(engine: &'a Arc<dyn StateStore>, page: &'a Page, value: Option<&'a Bytes>) -> Self {
+        Self { engine, page, value, found: RawPage::default(), bytes: 0, examined: 0, last: None }
     }
 
     fn is_full(&self) -> bool {
@@ -219,12 +279,8 @@ impl<'a> Walk<'a> {
                     self.found.next = self.last.take();
                     return Ok(false);
                 }
-                self.examined += 1;
-                if let Some(row) = row(&place, stored)? {
-                    self.bytes += row.bytes();
-                    self.found.rows.push(row);
-                }
-                self.last = Some(place);
+                let row = row(&place, stored)?;
+                self.looked_at(place, row.filter(|row| self.value.is_none_or(|value| row.value == value)));
             }
             if is_last {
                 return Ok(true);
@@ -236,6 +292,32 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+    }
+
+    fn looked_at(&mut self, place: Bytes, row: Option<RawRow>) {
+        self.examined += 1;
+        self.bytes += row.as_ref().map_or(0, RawRow::bytes);
+        self.found.rows.extend(row);
+        self.last = Some(place);
+    }
+
+    /// The rows of these keys, which are in order.
+    fn keys(mut self, layout: StoreLayout, keys: &[AskedKey]) -> Result<RawPage, StoreError> {
+        for asked in keys {
+            let place = asked.place();
+            let is_told = |(after, with_it): &(Bytes, bool)| place < after || place == after && !with_it;
+            if self.page.after.as_ref().is_some_and(is_told) {
+                continue;
+            }
+            if self.is_full() {
+                self.found.next = self.last.take();
+                break;
+            }
+            let row = get(self.engine, layout, &asked.key)?;
+            let row = row.map(|found| stamped(&place, asked.key.clone(), found));
+            self.looked_at(place, row);
+        }
+        Ok(self.found)
     }
 
     /// The latest row of each key in a range, shorter keys first.

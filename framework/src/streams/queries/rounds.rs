@@ -193,6 +193,7 @@ impl Asker<'_> {
         let mut request = self.request.clone();
         (request.application, request.form) = (self.instance.application(), Some(self.facts.form));
         request.partitions = Some(partitions.to_vec());
+        request.query = request.query.of_partitions(partitions);
         request.here_only = true;
         request.room.bytes = share_bytes;
         request.demands.within = match at_once || request.demands.bound.records.is_empty() {
@@ -230,22 +231,28 @@ impl Asker<'_> {
     /// Reads what is here.
     async fn read(&self, partitions: &[i32], standby: bool) -> Result<Reply, QueryError> {
         let mut parts = Vec::new();
+        let globals = match self.facts.is_global {
+            true => self.global_parts()?,
+            false => Vec::new(),
+        };
         for partition in partitions {
-            let by = self.instance.part(self.facts, *partition, standby);
-            let by = by.ok_or_else(|| self.not_here(*partition))?;
-            self.fulfils(&by)?;
+            let by = self.part(*partition, standby).await?;
+            if !self.facts.is_global {
+                self.fulfils(&by)?;
+            }
             let after = self.request.after.as_ref().map(|cursor| cursor.of_partition(*partition));
             let Room { rows, bytes } = self.request.room;
             parts.push((by, Page { reverse: self.request.reverse, rows_max: rows, bytes_max: bytes, after }));
         }
         let engine = |by: &AnsweredBy| self.instance.engine(self.facts, by.partition, standby);
-        let parts: Vec<_> = parts.into_iter().map(|(by, page)| (engine(&by), by, page)).collect();
-        let (layout, query) = (self.facts.layout, self.request.query.clone());
+        let query = |by: &AnsweredBy| self.request.query.of_partitions(&[by.partition]);
+        let parts: Vec<_> = parts.into_iter().map(|(by, page)| (engine(&by), query(&by), by, page)).collect();
+        let layout = self.facts.layout;
         let (room, reverse) = (self.request.room, self.request.reverse);
         // Where blocking is allowed: an engine may go to disk, and be closed.
         let read = Blocking::start(move || {
             let mut reply = Reply::default();
-            for (engine, mut by, page) in parts {
+            for (engine, query, mut by, page) in parts {
                 let Some(engine) = engine else { return Ok(Err(by.partition)) };
                 let position = engine.position()?;
                 by.changelog_offset = position.changelog_offset;
@@ -258,6 +265,7 @@ impl Asker<'_> {
         });
         let store = self.facts.name.to_string();
         match read.await.map_err(|error| StoreError::Engine { store, source: Box::new(error) })? {
+            Ok(Ok(reply)) if self.facts.is_global => Ok(Reply { from: globals, ..reply }),
             Ok(Ok(reply)) => Ok(reply),
             // It went meanwhile.
             Ok(Err(partition)) => Err(self.not_here(partition)),
@@ -265,16 +273,45 @@ impl Asker<'_> {
         }
     }
 
+    async fn part(&self, partition: i32, standby: bool) -> Result<AnsweredBy, QueryError> {
+        let part = || self.instance.part(self.facts, partition, standby);
+        let not_here = || self.not_here(partition);
+        let by = part().ok_or_else(not_here)?;
+        if !standby || self.request.demands.bound.lacks(partition, &by.inputs).is_none() {
+            return Ok(by);
+        }
+        // It may have more than anybody has looked for.
+        drop(timeout(PATIENCE_AT_ONCE, self.instance.look(self.facts, partition)).await);
+        part().ok_or_else(not_here)
+    }
+
+    /// A global table as far as it is in its topic, if that is far enough: in all partitions that the query names.
+    fn global_parts(&self) -> Result<Vec<AnsweredBy>, QueryError> {
+        let parts = self.instance.global_parts(self.facts);
+        let (bound, nothing) = (&self.request.demands.bound, BTreeMap::new());
+        for named in bound.records.keys() {
+            let part = parts.iter().find(|part| part.partition == named.partition);
+            self.has(named.partition, part.map_or(&nothing, |part| &part.inputs))?;
+        }
+        Ok(parts)
+    }
+
     fn fulfils(&self, by: &AnsweredBy) -> Result<(), QueryError> {
-        let (demands, store) = (&self.request.demands, Arc::clone(&self.facts.name));
         let partition = by.partition;
         if by.standby
-            && let Some(allowed) = demands.stale
+            && let Some(allowed) = self.request.demands.stale
             && by.behind.unwrap_or(u64::MAX) > allowed
         {
+            let store = Arc::clone(&self.facts.name);
             return Err(QueryError::TooStale { store, partition, behind: by.behind, allowed });
         }
-        match demands.bound.lacks(partition, &by.inputs) {
+        self.has(partition, &by.inputs)
+    }
+
+    /// Whether these inputs of a partition are what was to be in it.
+    fn has(&self, partition: i32, inputs: &BTreeMap<Arc<str>, i64>) -> Result<(), QueryError> {
+        let store = Arc::clone(&self.facts.name);
+        match self.request.demands.bound.lacks(partition, inputs) {
             None => Ok(()),
             Some((topic, reached, wanted)) => {
                 Err(QueryError::NotUpToBound { store, partition, topic, reached, wanted })

@@ -44,20 +44,20 @@ use crate::streams::windows::{Window, Windowed};
 /// Answers have what is committed, never an update that could be taken back. They are read partition by partition, and
 /// each part of a long one by itself: there is no moment at which all of it was so.
 pub struct StoreQuery<K, V> {
-    instance: Arc<dyn Instance>,
+    pub(super) instance: Arc<dyn Instance>,
     peers: Option<Arc<dyn Peers>>,
-    reader: StoreReader<K, V>,
-    demands: Demands,
-    room: Room,
+    pub(super) reader: StoreReader<K, V>,
+    pub(super) demands: Demands,
+    pub(super) room: Room,
     reverse: bool,
-    after: Option<PageToken>,
-    scope: Scope,
+    pub(super) after: Option<PageToken>,
+    pub(super) scope: Scope,
     here_only: bool,
 }
 
 /// The partitions that are asked for a key.
 #[derive(Debug, Clone, Copy)]
-enum Scope {
+pub(super) enum Scope {
     /// That of the key's bytes.
     OfKey,
     One(i32),
@@ -115,8 +115,8 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
 
     /// Only after these records have had their effect: what one has written oneself is in the answer then. They count
     /// for the partitions of the store that they go to, so the topics are those that the store's sub-topology reads
-    /// itself: behind a repartition, the repartition topic. A store comes further when its task commits. A global table
-    /// does not know how far it is, and refuses.
+    /// itself: behind a repartition, the repartition topic; for all of a global table. A store comes further when its
+    /// task commits, and a standby when it has read what the changelogs had then.
     #[must_use]
     pub fn at_least(mut self, bound: PositionBound) -> Self {
         self.demands.bound = bound;
@@ -199,7 +199,7 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
         let (from_ms, to_ms) = times(&times_ms);
         let Some(key) = self.reader.raw_key(&key.into())? else { return Ok(nothing()) };
         let partitions = self.partitions_of(&key).await?;
-        self.rows(RawQuery::Versions { key, from_ms, to_ms }, partitions).await
+        self.part(RawQuery::Versions { key, from_ms, to_ms }, partitions).await
     }
 
     /// The rows whose keys lie in a range, by the order of their bytes: that of text, and of whole numbers that are not
@@ -219,7 +219,7 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
             Bound::Excluded(key) => Some(raw(key)?),
             Bound::Unbounded => None,
         };
-        self.rows(RawQuery::Rows { from, to }, self.named()).await
+        self.part(RawQuery::Rows { from, to, value: None }, self.named()).await
     }
 
     /// The rows whose keys' bytes begin with these.
@@ -229,7 +229,8 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
     pub async fn prefix(&self, prefix: impl AsRef<[u8]>) -> Result<Answered<Rows<K, V>>, QueryError> {
         let prefix = prefix.as_ref();
         let to = prefix_end(prefix).map(Bytes::from);
-        self.rows(RawQuery::Rows { from: Bytes::copy_from_slice(prefix), to }, self.named()).await
+        let from = Bytes::copy_from_slice(prefix);
+        self.part(RawQuery::Rows { from, to, value: None }, self.named()).await
     }
 
     /// All rows.
@@ -254,7 +255,7 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
         Ok(Answered { value, from })
     }
 
-    async fn rows(
+    pub(super) async fn part(
         &self,
         query: RawQuery,
         partitions: Option<Vec<i32>>,
@@ -264,7 +265,11 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
         Ok(Answered { value: Rows { rows, next: found.next.map(PageToken) }, from })
     }
 
-    async fn ask(&self, query: RawQuery, partitions: Option<Vec<i32>>) -> Result<Reply, QueryError> {
+    pub(super) async fn ask(
+        &self,
+        query: RawQuery,
+        partitions: Option<Vec<i32>>,
+    ) -> Result<Reply, QueryError> {
         let request = Request {
             store: Arc::clone(self.reader.store()),
             application: None,
@@ -282,7 +287,7 @@ impl<K: 'static, V: 'static> StoreQuery<K, V> {
     }
 
     /// The partitions that were named.
-    fn named(&self) -> Option<Vec<i32>> {
+    pub(super) fn named(&self) -> Option<Vec<i32>> {
         match self.scope {
             Scope::One(partition) => Some(vec![partition]),
             Scope::OfKey | Scope::All => None,
@@ -316,7 +321,7 @@ impl<K: Clone + 'static, V: 'static> StoreQuery<Windowed<K>, V> {
         let partitions = self.partitions_of(&probe).await?;
         let (from_ms, to_ms) = times(&times_ms);
         let key = Some(self.reader.partitioned(&probe));
-        self.rows(RawQuery::Windows { key, from_ms, to_ms }, partitions).await
+        self.part(RawQuery::Windows { key, from_ms, to_ms }, partitions).await
     }
 
     /// The windows of all keys that start in this time, or the sessions that overlap it: by spans of time (of half of
@@ -329,7 +334,7 @@ impl<K: Clone + 'static, V: 'static> StoreQuery<Windowed<K>, V> {
         times_ms: impl RangeBounds<i64>,
     ) -> Result<Answered<Rows<Windowed<K>, V>>, QueryError> {
         let (from_ms, to_ms) = times(&times_ms);
-        self.rows(RawQuery::Windows { key: None, from_ms, to_ms }, self.named()).await
+        self.part(RawQuery::Windows { key: None, from_ms, to_ms }, self.named()).await
     }
 }
 
@@ -349,7 +354,7 @@ fn times(range: &impl RangeBounds<i64>) -> (i64, i64) {
 }
 
 /// What null has.
-fn nothing<K, V>() -> Answered<Rows<K, V>> {
+pub(super) fn nothing<K, V>() -> Answered<Rows<K, V>> {
     Answered { value: Rows { rows: Vec::new(), next: None }, from: Vec::new() }
 }
 

@@ -15,13 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Demands, PositionBound};
 use super::instance::{BYTES_MAX, ROWS_MAX, Request, USUAL_PATIENCE, USUAL_ROWS};
 use super::merging::{Cursor, Room};
-use super::raw::RawQuery;
+use super::raw::{AskedKey, RawQuery};
 use crate::store::prefix_end;
 
 /// No query waits longer.
 pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(30);
-/// More partitions, and more bounds, than a query has.
-const LIST_MAX: usize = 10_000;
 
 /// Bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +33,30 @@ pub(super) enum Blob {
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum WireQuery {
     Key { key: Blob },
+    Keys { keys: Vec<WireKey> },
     AsOf { key: Blob, at_ms: i64 },
     Versions { key: Blob, from_ms: Option<i64>, to_ms: Option<i64> },
-    Range { from: Option<Blob>, to: Option<Blob> },
-    Prefix { prefix: Blob },
+    Range { from: Option<Blob>, to: Option<Blob>, value: Option<Blob> },
+    Prefix { prefix: Blob, value: Option<Blob> },
     Windows { key: Option<Blob>, from_ms: Option<i64>, to_ms: Option<i64> },
+}
+
+/// One of many keys: itself, or where it is looked for and stands in the answer, too.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum WireKey {
+    Bare(Blob),
+    Placed(WirePlaced),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePlaced {
+    key: Blob,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    partition: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<u32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,7 +110,9 @@ struct WireRecord {
 impl Blob {
     pub(super) fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
-            Ok(text) if !text.chars().any(char::is_control) => Self::Text(text.to_owned()),
+            Ok(text) if !text.chars().any(char::is_control) && !is_longer(text) => {
+                Self::Text(text.to_owned())
+            }
             _ => Self::Binary { base64: BASE64_STANDARD.encode(bytes) },
         }
     }
@@ -113,12 +132,14 @@ impl WireRequest {
     pub(super) fn of(request: &Request) -> Self {
         let query = match &request.query {
             RawQuery::Key { key } => WireQuery::Key { key: Blob::of(key) },
+            RawQuery::Keys { keys } => WireQuery::Keys { keys: keys.iter().map(WireKey::of).collect() },
             RawQuery::AsOf { key, at_ms } => WireQuery::AsOf { key: Blob::of(key), at_ms: *at_ms },
             RawQuery::Versions { key, from_ms, to_ms } => {
                 WireQuery::Versions { key: Blob::of(key), from_ms: Some(*from_ms), to_ms: Some(*to_ms) }
             }
-            RawQuery::Rows { from, to } => {
-                WireQuery::Range { from: Some(Blob::of(from)), to: to.as_deref().map(Blob::of) }
+            RawQuery::Rows { from, to, value } => {
+                let [to, value] = [to, value].map(|bytes| bytes.as_deref().map(Blob::of));
+                WireQuery::Range { from: Some(Blob::of(from)), to, value }
             }
             RawQuery::Windows { key, from_ms, to_ms } => {
                 let key = key.as_deref().map(Blob::of);
@@ -151,10 +172,6 @@ impl WireRequest {
 
     /// What is asked; or what is wrong with it.
     pub(super) fn read(self) -> Result<Request, String> {
-        if self.partitions.as_ref().is_some_and(|all| all.len() > LIST_MAX) || self.at_least.len() > LIST_MAX
-        {
-            return Err(format!("a list has more than {LIST_MAX} entries"));
-        }
         let form = match self.form {
             None => None,
             Some(form) => Some(
@@ -196,12 +213,15 @@ impl WireQuery {
                 from_ms: from_ms.unwrap_or(0),
                 to_ms: to_ms.unwrap_or(i64::MAX),
             },
-            Self::Range { from, to } => {
-                RawQuery::Rows { from: bytes(from)?.unwrap_or_default(), to: bytes(to)? }
-            }
-            Self::Prefix { prefix } => {
-                let prefix = prefix.bytes()?;
-                RawQuery::Rows { to: prefix_end(&prefix).map(Bytes::from), from: prefix }
+            Self::Keys { keys } => RawQuery::Keys { keys: read_keys(keys)? },
+            Self::Range { from, to, value } => RawQuery::Rows {
+                from: bytes(from)?.unwrap_or_default(),
+                to: bytes(to)?,
+                value: bytes(value)?,
+            },
+            Self::Prefix { prefix, value } => {
+                let (prefix, value) = (prefix.bytes()?, bytes(value)?);
+                RawQuery::Rows { to: prefix_end(&prefix).map(Bytes::from), from: prefix, value }
             }
             Self::Windows { key, from_ms, to_ms } => RawQuery::Windows {
                 key: bytes(key)?,
@@ -210,6 +230,34 @@ impl WireQuery {
             },
         })
     }
+}
+
+impl WireKey {
+    fn of(asked: &AskedKey) -> Self {
+        let AskedKey { at, key, partition } = asked;
+        Self::Placed(WirePlaced { key: Blob::of(key), partition: *partition, at: Some(*at) })
+    }
+}
+
+/// Keys in their order.
+fn read_keys(keys: Vec<WireKey>) -> Result<Arc<[AskedKey]>, String> {
+    let mut asked = Vec::with_capacity(keys.len());
+    for (key, next) in keys.into_iter().zip(0..) {
+        let WirePlaced { key, partition, at } = match key {
+            WireKey::Bare(key) => WirePlaced { key, partition: None, at: None },
+            WireKey::Placed(placed) => placed,
+        };
+        asked.push(AskedKey { at: at.unwrap_or(next), key: key.bytes()?, partition });
+    }
+    match asked.is_sorted_by(|one, next| one.at < next.at) {
+        true => Ok(asked.into()),
+        false => Err("the keys' `at` do not ascend".to_owned()),
+    }
+}
+
+/// Whether JSON makes more of a text than base64 does.
+fn is_longer(text: &str) -> bool {
+    text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count() > text.len() / 3
 }
 
 impl WireCursor {
@@ -252,7 +300,12 @@ mod tests {
                 from_ms,
                 to_ms
             }),
-            (bytes(), prop::option::of(bytes())).prop_map(|(from, to)| RawQuery::Rows { from, to }),
+            (bytes(), prop::option::of(bytes()), prop::option::of(bytes()))
+                .prop_map(|(from, to, value)| RawQuery::Rows { from, to, value }),
+            prop::collection::vec((bytes(), prop::option::of(any::<i32>())), 0..4).prop_map(|keys| {
+                let asked = |((key, partition), at)| AskedKey { at, key, partition };
+                RawQuery::Keys { keys: keys.into_iter().zip(3..).map(asked).collect() }
+            }),
             (prop::option::of(bytes()), any::<i64>(), any::<i64>())
                 .prop_map(|(key, from_ms, to_ms)| RawQuery::Windows { key, from_ms, to_ms }),
         ]
@@ -328,7 +381,7 @@ mod tests {
     #[test]
     fn people_write_little() {
         let request = read(r#"{"store": "counts", "query": {"kind": "prefix", "prefix": "a"}}"#).unwrap();
-        assert_eq!(request.query, RawQuery::Rows { from: "a".into(), to: Some("b".into()) });
+        assert_eq!(request.query, RawQuery::Rows { from: "a".into(), to: Some("b".into()), value: None });
         assert_eq!((request.room.rows, request.demands.within), (USUAL_ROWS, USUAL_PATIENCE));
         let all = read(r#"{"store": "counts", "query": {"kind": "windows"}}"#).unwrap();
         assert_eq!(all.query, RawQuery::Windows { key: None, from_ms: 0, to_ms: i64::MAX });

@@ -23,6 +23,7 @@ const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(5);
 
 /// The engines of the global tables by topic, and who reads them.
 struct Reader {
+    shared: Arc<Shared>,
     engines: HashMap<Arc<str>, Arc<dyn StateStore>>,
     consumer: Consumer,
 }
@@ -56,12 +57,12 @@ pub(super) async fn start(shared: &Arc<Shared>, background: &Background) -> Resu
     }
     let consumer = shared.client.consumer().assign(partitions.iter().cloned()).from_beginning();
     let consumer = consumer.isolation(IsolationLevel::ReadCommitted).start().await?;
-    let mut reader = Reader { engines, consumer };
+    shared.positions.globals_are_read_by(consumer.handle());
+    let mut reader = Reader { shared: Arc::clone(shared), engines, consumer };
     reader.fill(&partitions).await?;
-    let shared = Arc::clone(shared);
     background.spawn("streams-global", async move {
-        if let Err(error) = reader.follow(&shared).await {
-            shared.fail(error);
+        if let Err(error) = reader.follow().await {
+            reader.shared.fail(error);
         }
     });
     Ok(())
@@ -81,27 +82,34 @@ impl Reader {
             }
             open.retain(|partition, end| handle.position(partition).is_none_or(|position| position < *end));
         }
+        for partition in partitions {
+            self.tell(partition.clone());
+        }
         Ok(())
     }
 
-    async fn follow(&mut self, shared: &Shared) -> Result<(), StreamsError> {
-        let mut close = shared.close.subscribe();
+    async fn follow(&mut self) -> Result<(), StreamsError> {
+        let mut close = self.shared.close.subscribe();
         let mut look = tokio::time::interval(LOOK_FOR_PARTITIONS);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = async { drop(close.wait_for(|close| *close).await) } => return Ok(()),
                 read = self.read() => read?,
-                _ = look.tick() => self.take_up(shared).await?,
+                _ = look.tick() => {
+                    // Positions go on without records, too.
+                    self.consumer.handle().assignment().into_iter().for_each(|partition| self.tell(partition));
+                    self.take_up().await?;
+                }
             }
         }
     }
 
     /// Reads the partitions that have come since, from their beginning.
-    async fn take_up(&self, shared: &Shared) -> Result<(), StreamsError> {
+    async fn take_up(&self) -> Result<(), StreamsError> {
         let topics: Vec<Arc<str>> = self.engines.keys().cloned().collect();
         // Unless the cluster cannot be asked: others tell of that.
-        let Ok(described) = shared.client.admin().describe_topics(&topics).await else { return Ok(()) };
+        let Ok(described) = self.shared.client.admin().describe_topics(&topics).await else { return Ok(()) };
         let handle = self.consumer.handle();
         let known: HashSet<TopicPartition> = handle.assignment().into_iter().collect();
         for topic in topics {
@@ -129,7 +137,16 @@ impl Reader {
             None => return Err(StreamsError::Closed),
         };
         let Some(engine) = self.engines.get(&batch.topic_partition().topic) else { return Ok(()) };
+        let partition = batch.topic_partition();
         let records: Vec<Incoming> = batch.records.into_iter().map(Incoming::from).collect();
-        Ok(global::apply(&**engine, &records)?)
+        global::apply(&**engine, &records)?;
+        self.tell(partition);
+        Ok(())
+    }
+
+    /// All that was handed out of a partition is in its table.
+    fn tell(&self, partition: TopicPartition) {
+        let at = self.consumer.handle().position(&partition);
+        self.shared.positions.reach_global(partition, at.unwrap_or(0));
     }
 }

@@ -104,12 +104,19 @@ impl Keeper {
                     return;
                 }
                 self.shared.standbys.set_lag(id, Some(UNKNOWN_LAG));
-                self.shared.standbys.publish(id, &engines);
+                self.shared.standbys.inputs.begin(id, epoch);
+                self.shared.standbys.publish(id, &self.followed(&engines));
                 self.standbys.insert(id, Standby { task, engines, epoch });
                 self.tails.send(Tail::Follow { task: id, epoch, changelogs }).ok();
             }
             Err(error) => tracing::warn!(task = %id, %error, "no standby is kept of this task"),
         }
+    }
+
+    /// Those that have a changelog: of others it has nothing, or what was left here by a task that ran long ago.
+    fn followed(&self, engines: &Engines) -> Engines {
+        let is_logged = |name: &str| self.shared.topology.store(name).is_some_and(|store| store.logged);
+        engines.iter().filter(|(name, _)| is_logged(name)).cloned().collect()
     }
 
     fn open(&self, id: TaskId) -> Result<(Task, Engines), TaskError> {
@@ -199,6 +206,7 @@ impl Keeper {
         let Standby { engines, task, .. } = self.standbys.remove(&id)?;
         drop(task);
         self.shared.standbys.unpublish(id, &engines);
+        self.shared.standbys.inputs.end(id);
         self.shared.standbys.set_lag(id, None);
         self.tails.send(Tail::Leave { task: id }).ok();
         for (store, engine) in &engines {

@@ -79,6 +79,7 @@ mod slice;
 mod space_guard;
 mod spawn;
 mod spread;
+mod standby_inputs;
 mod standbys;
 mod start;
 mod state;

@@ -12,9 +12,11 @@ use super::config::StreamsConfig;
 use super::error::StreamsError;
 use super::fingerprint::fnv1a;
 use super::placing::{self, InstanceTasks, KeyHosts};
+use super::positions::{GlobalPosition, Inputs};
 #[cfg(not(feature = "queries"))]
 use super::shared::Background;
 use super::shared::{Shared, lock};
+use super::standby_inputs;
 use crate::store::{StateStore, StoreError};
 use crate::streams::node::StoreLayout;
 use crate::streams::queries::{AnsweredBy, Holders, Instance, Peers, QueryError, StoreFacts, StoreQuery};
@@ -123,8 +125,39 @@ impl Instance for ThisInstance {
             behind: if standby { behind() } else { Some(0) },
             changelog_offset: 0,
             stream_time_ms: -1,
-            inputs: task.filter(|_| !standby).map(|task| shared.positions.of(task)).unwrap_or_default(),
+            inputs: match (task, standby) {
+                (Some(task), false) => shared.positions.of(task),
+                (Some(task), true) => shared.standbys.inputs.of(task),
+                (None, _) => Inputs::new(),
+            },
         })
+    }
+
+    fn global_parts(&self, facts: &StoreFacts) -> Vec<AnsweredBy> {
+        let Some(shared) = self.0.upgrade() else { return Vec::new() };
+        let globals = &shared.topology.graph.globals;
+        let Some((topic, _)) = globals.iter().find(|(_, table)| table.spec.name == facts.name) else {
+            return Vec::new();
+        };
+        let topic: Arc<str> = topic.as_str().into();
+        let part = |of: GlobalPosition| AnsweredBy {
+            partition: of.partition,
+            host: shared.config.application_server.clone(),
+            standby: false,
+            behind: of.behind,
+            changelog_offset: of.offset,
+            stream_time_ms: -1,
+            inputs: Inputs::from([(Arc::clone(&topic), of.offset)]),
+        };
+        shared.positions.of_global(&topic).into_iter().map(part).collect()
+    }
+
+    async fn look(&self, facts: &StoreFacts, partition: i32) {
+        let Some(shared) = self.0.upgrade() else { return };
+        let Some(task) = task_of(&shared, &facts.name, partition) else { return };
+        if let Err(error) = standby_inputs::look(&shared, task).await {
+            tracing::debug!(%task, %error, "nobody says how far a standby is");
+        }
     }
 
     fn engine(&self, facts: &StoreFacts, partition: i32, standby: bool) -> Option<Arc<dyn StateStore>> {

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::assignment::Orders;
+use super::standby_inputs::StandbyInputs;
 use crate::store::StateStore;
 use crate::streams::incoming::Incoming;
 use crate::streams::node::TopicId;
@@ -82,6 +83,8 @@ pub(super) struct Standbys {
     published: Mutex<Published>,
     epochs: AtomicU64,
     is_over: AtomicBool,
+    /// How far standbys are in what their tasks read.
+    pub(super) inputs: StandbyInputs,
 }
 
 struct Kept {
@@ -104,6 +107,7 @@ impl Default for Standbys {
             published: Mutex::default(),
             epochs: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
+            inputs: StandbyInputs::default(),
         }
     }
 }

@@ -239,6 +239,10 @@ impl Reader {
             *of_task = (*of_task).zip(heard).map(|(one, other)| one.min(other));
             let known = self.handle.lag(partition).map(|lag| u64::try_from(lag).unwrap_or(0));
             let lag = known.unwrap_or(follower.begins_behind);
+            if let Some(position) = self.handle.position(partition) {
+                // All that was handed out is applied.
+                self.shared.standbys.inputs.apply(follower.task, follower.epoch, partition, position);
+            }
             let sum = lags.entry(follower.task).or_default();
             *sum = sum.saturating_add(lag);
         }

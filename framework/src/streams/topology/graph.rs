@@ -84,6 +84,10 @@ pub(crate) struct Node {
     pub(crate) children: Vec<NodeId>,
     /// Those who get what came too late for this node; their parent, too.
     pub(crate) late: Vec<NodeId>,
+    /// The names of children that this node, a processor, forwards to one by one.
+    pub(crate) forwards_to: Vec<String>,
+    /// Those of its children that have such a name.
+    pub(crate) named: Vec<(String, NodeId)>,
     pub(crate) stores: Vec<String>,
     /// The store that this node, a table, keeps its rows in; a view keeps none.
     pub(crate) kept_in: Option<String>,
@@ -194,6 +198,29 @@ impl Graph {
         node
     }
 
+    /// A child that `parent` forwards to by this name.
+    pub(crate) fn named_child(&mut self, parent: NodeId, name: &str, factory: NodeFactory) -> NodeId {
+        let node = self.step(&[parent], name, factory);
+        let of = &mut self.nodes[parent.0];
+        of.named.push((name.to_owned(), node));
+        if !of.forwards_to.iter().any(|known| known == name) {
+            let (node, child, known) = (of.name.clone(), name.to_owned(), of.forwards_to.clone());
+            self.errors.push(TopologyError::UnknownChild { node, child, known });
+        }
+        node
+    }
+
+    /// Finds a name that a processor forwards to, and that none of its children has.
+    pub(crate) fn check_named_children(&self) -> Result<(), TopologyError> {
+        for node in &self.nodes {
+            let is_missing = |name: &&String| !node.named.iter().any(|(known, _)| known == *name);
+            if let Some(child) = node.forwards_to.iter().find(is_missing) {
+                return Err(TopologyError::MissingChild { node: node.name.clone(), child: child.clone() });
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn sink(&mut self, parent: NodeId, topic: Option<TopicName>, factory: NodeFactory) -> NodeId {
         let operation = topic.as_ref().map_or_else(|| "to_chosen".to_owned(), |topic| format!("to({topic})"));
         let name = self.path(&[parent], &operation);
@@ -268,6 +295,8 @@ impl Graph {
             parents: parents.to_vec(),
             children: Vec::new(),
             late: Vec::new(),
+            forwards_to: Vec::new(),
+            named: Vec::new(),
             stores: Vec::new(),
             kept_in: None,
             sends_old_values: false,

@@ -61,6 +61,7 @@ impl Topology {
             return Err(TopologyError::NoSource);
         }
         check_readers(&graph)?;
+        graph.check_named_children()?;
         let sub_topologies = divide(&graph);
         pattern::check(&graph, &sub_topologies)?;
         let mut topics = BTreeSet::new();
