@@ -80,15 +80,13 @@ async fn a_restore_row_by_row_ends_though_all_is_deleted_meanwhile(kit: TestKit)
     what_is_deleted_meanwhile(&kit, 8_000, 1_000, 0).await;
 }
 
-/// Leaders that had ten other records at the beginning of their partition, and were followed by one that had not heard of
-/// them; nor had its log come that far when it was asked for the next, but it has since.
+/// Leaders that had ten other records at the beginning of their partition, and were followed by one that had not heard
+/// of them; nor had its log come that far when it was asked for the next, but it has since.
 fn lost_beginnings() -> Answer {
     let answered = Mutex::new(BTreeMap::new());
     let edit = move |part: &mut PartitionData| {
-        let Some(header) = part.records.as_ref().and_then(|records| BatchHeader::parse(records.as_bytes()?).ok())
-        else {
-            return;
-        };
+        let bytes = part.records.as_ref().and_then(Records::as_bytes);
+        let Some(header) = bytes.and_then(|bytes| BatchHeader::parse(bytes).ok()) else { return };
         let mut answered = answered.lock().unwrap();
         let times: &mut u32 = answered.entry(part.partition_index).or_default();
         *times += 1;

@@ -217,3 +217,47 @@ impl Keeper {
         Some(engines)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use klamm_client::TopicPartition;
+    use klamm_client::testing::FakeBroker;
+
+    use super::super::start::shared;
+    use super::*;
+    use crate::streams::{Materialized, StreamsBuilder, StreamsConfig};
+
+    const TASK: TaskId = TaskId { sub_topology: 0, partition: 0 };
+
+    /// What is on its way of one changelog while another one has the standby built anew lies behind what it lacks then.
+    #[tokio::test]
+    async fn what_was_read_for_an_earlier_life_of_a_standby_does_not_reach_the_next() {
+        let broker = FakeBroker::start().await.unwrap();
+        let client = broker.client().await.unwrap();
+        let mut streams = StreamsBuilder::new();
+        let input = streams.stream::<String, String>("in").group_by_key();
+        input.count(Materialized::named("counts").in_memory());
+        let topology = streams.build().unwrap().inner;
+        let (rewound, _) = async_mpsc::unbounded_channel();
+        let nothing: [TopicPartition; 0] = [];
+        let ends = client.consumer().assign(nothing).start().await.unwrap().handle();
+        let directory = tempfile::tempdir().unwrap();
+        let config = StreamsConfig::new("app", "").state_dir(directory.path());
+        let shared = Arc::new(shared(topology, config, client, rewound, ends));
+        let (tails, mut told) = async_mpsc::unbounded_channel();
+        let mut keeper = Keeper::new(shared, tails);
+        let (done, _followed) = oneshot::channel();
+        keeper.follow(&BTreeSet::from([TASK]), &BTreeSet::new(), done);
+        let Ok(Tail::Follow { epoch: first, changelogs, .. }) = told.try_recv() else { panic!("it follows") };
+        let topic = changelogs[0].topic;
+        keeper.rebuild(TASK, first, "its changelog lost records");
+        assert!(matches!(told.try_recv(), Ok(Tail::Leave { .. })));
+        let Ok(Tail::Follow { epoch: second, .. }) = told.try_recv() else { panic!("it follows again") };
+        assert!(!keeper.apply(TASK, first, topic, &[], 70).unwrap());
+        keeper.rebuild(TASK, first, "and once more");
+        assert!(told.try_recv().is_err(), "that is done");
+        assert!(keeper.apply(TASK, second, topic, &[], 7).unwrap());
+        let position = keeper.standbys[&TASK].task.stores()[0].borrow().position();
+        assert_eq!(position.changelog_offset, 7);
+    }
+}
