@@ -28,6 +28,7 @@ mod rocks;
 mod rocks_load;
 mod rows;
 mod versioned;
+pub(crate) mod whole_file;
 mod window;
 
 use std::collections::VecDeque;

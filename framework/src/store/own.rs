@@ -4,7 +4,6 @@
 #![allow(clippy::disallowed_methods)] // The state directory is outside of the Disk seam.
 
 use std::fmt;
-use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use bytes::Bytes;
 use klamm_runtime::{Clock, SystemClock};
 
 use super::opened::Opened;
+use super::whole_file;
 use super::{
     Batch, EngineFigures, KeyRange, MemoryStore, Position, Rows, StateStore, StoreEngine, StoreError,
     StorePlace,
@@ -161,14 +161,8 @@ impl OwnStore {
         if self.durable_whole_ms.swap(whole_ms, Ordering::Relaxed) == whole_ms {
             return Ok(());
         }
-        let fresh = self.begun.with_extension("new");
-        let write = || {
-            let mut file = std::fs::File::create(&fresh)?;
-            write!(file, "{whole_ms}")?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, &self.begun)
-        };
-        write().map_err(|source| unusable(&self.begun, source))
+        let text = whole_ms.to_string();
+        whole_file::replace(&self.begun, text.as_bytes()).map_err(|source| unusable(&self.begun, source))
     }
 }
 

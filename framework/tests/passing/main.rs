@@ -31,6 +31,6 @@ mod several_types_on_a_topic;
 mod start_and_isolation;
 mod states;
 mod templates;
-mod tests;
+mod tests_with_kits;
 mod topics_and_patterns;
 mod transactions;

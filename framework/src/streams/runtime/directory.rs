@@ -13,6 +13,7 @@ use klamm_client::Uuid;
 use klamm_runtime::{Blocking, Rng, SeededRng};
 
 use super::error::StreamsError;
+use crate::store::whole_file;
 
 const LOCK: &str = ".lock";
 const PROCESS_ID: &str = "process-id";
@@ -121,10 +122,7 @@ fn process_id(path: &Path) -> std::io::Result<Arc<str>> {
         return Ok(found.into());
     }
     let name = Uuid::from_random(SeededRng::from_os().next_u128()).to_string();
-    let fresh = path.join(format!("{PROCESS_ID}.new"));
-    std::fs::write(&fresh, &name)?;
-    File::open(&fresh)?.sync_all()?;
-    std::fs::rename(&fresh, &file)?;
+    whole_file::replace(&file, name.as_bytes())?;
     Ok(name.into())
 }
 

@@ -14,6 +14,7 @@ use klamm_runtime::Blocking;
 use super::changelogs::ChangelogStart;
 use super::error::StreamsError;
 use super::shared::Shared;
+use crate::store::whole_file;
 use crate::streams::task::TaskId;
 
 /// In a task's directory, so that it goes with the stores.
@@ -78,10 +79,8 @@ fn compare(directory: &Path, filled: &[(Arc<str>, String)], now: Ids) -> Option<
     known.extend(now);
     // Where all stores are in memory, there is no directory, and nothing to remember.
     if known != before && directory.is_dir() {
-        let draft = file.with_extension("json.new");
-        let written = serde_json::to_vec(&known).map_err(std::io::Error::other);
-        let written = written.and_then(|text| std::fs::write(&draft, text));
-        if let Err(error) = written.and_then(|()| std::fs::rename(&draft, &file)) {
+        let text = serde_json::to_vec(&known).map_err(std::io::Error::other);
+        if let Err(error) = text.and_then(|text| whole_file::replace(&file, &text)) {
             tracing::warn!(file = %file.display(), %error, "which changelogs the stores are of is not kept");
         }
     }

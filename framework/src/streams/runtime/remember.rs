@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::config::StreamsConfig;
 use super::error::StreamsError;
+use crate::store::whole_file;
 use crate::streams::node::StoreSpec;
 use crate::streams::topology::{Fingerprint, TopologyInner};
 
@@ -61,7 +62,5 @@ fn read(file: &Path) -> std::io::Result<Option<Fingerprint>> {
 #[expect(clippy::disallowed_methods, reason = "the state directory is outside of the seam")]
 fn write(folder: &Path, file: &Path, fingerprint: &Fingerprint) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    let draft = file.with_extension("json.new");
-    std::fs::write(&draft, format!("{:#}\n", fingerprint.to_json()))?;
-    std::fs::rename(&draft, file)
+    whole_file::replace(file, format!("{:#}\n", fingerprint.to_json()).as_bytes())
 }
