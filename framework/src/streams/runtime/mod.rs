@@ -21,7 +21,8 @@
 //! - `flushing`, `unflushed`: stores are made durable beside all that.
 //! - `assignment`: which instance runs what; `assignor`: how that was shared out before. `standbys`: what is held of
 //!   tasks that do not run here, `keeper`: the thread that holds it, `tail`: from changelogs to it, `following`: from
-//!   where on. `known_state`: what an instance finds on its disk.
+//!   where on, `standby_inputs` and `standby_looks`: how far it is in what its tasks read. `known_state`: what an
+//!   instance finds on its disk.
 //! - `observe`: metrics. `lag`: what is left to process. `stores`: queries. `placing`: who has which key.
 //!
 //! At least once: a commit makes every output durable, and after them every changelog record, then commits the input
@@ -80,6 +81,7 @@ mod space_guard;
 mod spawn;
 mod spread;
 mod standby_inputs;
+mod standby_looks;
 mod standbys;
 mod start;
 mod state;

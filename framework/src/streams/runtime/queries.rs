@@ -16,7 +16,7 @@ use super::positions::{GlobalPosition, Inputs};
 #[cfg(not(feature = "queries"))]
 use super::shared::Background;
 use super::shared::{Shared, lock};
-use super::standby_inputs;
+use super::standby_looks;
 use crate::store::{StateStore, StoreError};
 use crate::streams::node::StoreLayout;
 use crate::streams::queries::{AnsweredBy, Holders, Instance, Peers, QueryError, StoreFacts, StoreQuery};
@@ -155,7 +155,7 @@ impl Instance for ThisInstance {
     async fn look(&self, facts: &StoreFacts, partition: i32) {
         let Some(shared) = self.0.upgrade() else { return };
         let Some(task) = task_of(&shared, &facts.name, partition) else { return };
-        if let Err(error) = standby_inputs::look(&shared, task).await {
+        if let Err(error) = standby_looks::look(&shared, task).await {
             tracing::debug!(%task, %error, "nobody says how far a standby is");
         }
     }

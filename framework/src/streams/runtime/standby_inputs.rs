@@ -2,21 +2,13 @@
 //! came before them is in the changelogs: whoever has read one to where it ended after that has all of it, too.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use klamm_client::TopicPartition;
 use tokio::time::Instant;
 
-use super::error::StreamsError;
 use super::positions::Inputs;
-use super::shared::Shared;
-use crate::streams::node::StoreSpec;
 use crate::streams::task::TaskId;
-use crate::streams::topology::TopicName;
-
-/// Between two looks at how far a task is.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What was seen and is not reached yet. While there is so much of it, nobody looks: what is oldest comes first.
 const MARKS_MAX: usize = 16;
@@ -26,7 +18,7 @@ const MARKS_MAX: usize = 16;
 pub(super) struct StandbyInputs {
     followed: Mutex<BTreeMap<TaskId, Followed>>,
     /// One at a time looks, for all who ask.
-    looked: tokio::sync::Mutex<BTreeMap<TaskId, Instant>>,
+    pub(super) looked: tokio::sync::Mutex<BTreeMap<TaskId, Instant>>,
 }
 
 #[derive(Default)]
@@ -38,9 +30,9 @@ struct Followed {
 }
 
 /// Who has its changelogs up to these ends has these inputs.
-struct Mark {
-    ends: HashMap<TopicPartition, i64>,
-    inputs: Inputs,
+pub(super) struct Mark {
+    pub(super) ends: HashMap<TopicPartition, i64>,
+    pub(super) inputs: Inputs,
 }
 
 impl StandbyInputs {
@@ -60,18 +52,19 @@ impl StandbyInputs {
         }
     }
 
-    /// Up to where a standby has the inputs of its task for certain: as far as somebody has [looked](look).
+    /// Up to where a standby has the inputs of its task for certain: as far as somebody has looked.
     pub(super) fn of(&self, task: TaskId) -> Inputs {
         self.followed().get_mut(&task).map(Followed::inputs).unwrap_or_default()
     }
 
-    fn mark(&self, task: TaskId, mark: Mark) {
+    pub(super) fn mark(&self, task: TaskId, mark: Mark) {
         if let Some(followed) = self.followed().get_mut(&task) {
             followed.marks.push_back(mark);
         }
     }
 
-    fn is_full(&self, task: TaskId) -> bool {
+    /// Whether there is enough that it has not reached; or it is none.
+    pub(super) fn is_full(&self, task: TaskId) -> bool {
         self.followed().get(&task).is_none_or(|followed| followed.marks.len() >= MARKS_MAX)
     }
 
@@ -94,35 +87,10 @@ impl Followed {
     }
 }
 
-/// Finds out what a standby that goes on from now will have: what is committed, and then where the changelogs end.
-pub(super) async fn look(shared: &Shared, task: TaskId) -> Result<(), StreamsError> {
-    let inputs = &shared.standbys.inputs;
-    let mut looked = inputs.looked.lock().await;
-    // Prunes what is reached.
-    inputs.of(task);
-    if looked.get(&task).is_some_and(|at| at.elapsed() < LOOK) || inputs.is_full(task) {
-        return Ok(());
-    }
-    let Some(consumer) = shared.consumer() else { return Ok(()) };
-    let part = &shared.topology.sub_topologies[task.sub_topology];
-    let named = |topic: &TopicName| {
-        TopicPartition::new(Arc::from(topic.in_application(shared.group())), task.partition)
-    };
-    let sources: Vec<TopicPartition> = part.sources.iter().map(named).collect();
-    let logged = shared.topology.stores_of(part).filter(|store: &&StoreSpec| store.logged);
-    let changelogs: Vec<TopicPartition> =
-        logged.map(|store| named(&TopicName::changelog(&store.name))).collect();
-    let committed = consumer.committed(&sources).await?;
-    // After that; and with what is not committed, for what is may not be seen to be so yet.
-    let ends = shared.ends.end_offsets(&changelogs).await?;
-    let inputs_of = sources.iter().filter_map(|of| Some((Arc::clone(&of.topic), committed.get(of)?.offset)));
-    inputs.mark(task, Mark { ends, inputs: inputs_of.collect() });
-    looked.insert(task, Instant::now());
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
