@@ -1,7 +1,7 @@
 //! Programs that the macros take, one in a file: what compiles is right, and what has a test is run as well.
 //! Those that are refused are in `../ui`.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::module_inception, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, dead_code, unreachable_pub)]
 
 mod acknowledging;
 mod batches;
