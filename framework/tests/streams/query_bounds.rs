@@ -216,7 +216,7 @@ async fn a_standby_answers_with_what_was_just_written_exactly_once(kit: TestKit)
     a_standby_has_what_was_just_written(&kit, |config| config.standby_replicas(1).exactly_once()).await;
 }
 
-/// A standby has what changelogs have; of a store without one it answered with nothing, and said that it lacked nothing.
+/// A standby has what changelogs have; of a store without one it answered with nothing, as if nothing were lacking.
 #[klamm::test]
 async fn a_standby_does_not_answer_for_a_store_without_a_changelog(kit: TestKit) {
     let mut pipeline = Pipeline::new(&kit).await;
