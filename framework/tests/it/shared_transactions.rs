@@ -115,6 +115,29 @@ async fn a_cut_connection_costs_nobody_an_attempt(kit: TestKit) {
     assert_eq!(committed(&kit, "in-dlt").await, Vec::<String>::new());
 }
 
+async fn outlasts(Value(text): Value<String>, tx: Tx, State(seen): State<Seen>) -> Result<(), BoxError> {
+    seen.add(&text);
+    if text == "late" {
+        sleep(Duration::from_secs(25)).await;
+    }
+    Ok(tx.send("out", "k", text).await?)
+}
+
+/// A record kept the transaction open until the coordinator gave it up, and what it sent then was refused: they all came
+/// again together, for ever. Alone it takes too long for nobody: its transaction begins with what it sends.
+#[klamm::test]
+async fn records_that_take_too_long_together_go_alone(kit: TestKit) {
+    fill(&kit, &["0", "late", "2"]).await;
+    let listener = Listener::on("in").group("g").on_failure(FailurePolicy::new());
+    let listener = listener.transaction_timeout(Duration::from_secs(5));
+    let listener = listener.shared_transactions(100, Duration::from_secs(3)).handle(outlasts);
+    let seen = Seen::default();
+    let app = kit.app().state(seen.clone()).listener(listener).start().await;
+    app.handled("outlasts", 3).await;
+    assert_eq!(committed(&kit, "out").await, ["0", "late", "2"]);
+    assert_eq!(seen.all(), ["0", "late", "0", "late", "2"]);
+}
+
 async fn at_the_gate(_: Value<String>, State(seen): State<Seen>, State(gate): State<Gate>) {
     seen.add("in");
     gate.pass().await;

@@ -369,6 +369,38 @@ async fn a_handler_that_is_slower_than_its_transaction_may_be_fails(kit: TestKit
     assert_eq!(committed(&kit, "in-dlt").await, ["slow"]);
 }
 
+async fn slow_before_it_sends(
+    Value(text): Value<String>,
+    tx: Tx,
+    State(seen): State<Seen>,
+) -> Result<(), BoxError> {
+    seen.add(&text);
+    tx.send("a", "k", &*text).await?;
+    if text == "slow" {
+        sleep(Duration::from_secs(100)).await;
+        tx.send("a", "k", "late").await?;
+    }
+    Ok(())
+}
+
+/// What it sends in the end is refused by then, as if another producer had the transaction: it came again for ever.
+#[klamm::test]
+async fn a_handler_that_sends_when_its_transaction_was_given_up_fails(kit: TestKit) {
+    kit.create_topic("in", 1).await;
+    let seen = Seen::default();
+    let policy = FailurePolicy::new().retry_in_place(Backoff::immediate().attempts(2));
+    let listener = Listener::on("in").group("g").transactional().on_failure(policy);
+    let listener = listener.transaction_timeout(Duration::from_secs(20)).handle(slow_before_it_sends);
+    let app = kit.app().state(seen.clone()).listener(listener).start().await;
+    for text in ["quick", "slow", "next"] {
+        kit.send("in", "k", text).await;
+    }
+    timeout(TEN_MINUTES, app.handled("slow_before_it_sends", 3)).await.expect("it is given up");
+    assert_eq!(seen.all(), ["quick", "slow", "slow", "next"]);
+    assert_eq!(committed(&kit, "a").await, ["quick", "next"]);
+    assert_eq!(committed(&kit, "in-dlt").await, ["slow"]);
+}
+
 /// The listener waits where its offsets would be, and hurries nobody who works elsewhere.
 #[klamm::test]
 async fn a_slow_partition_holds_up_no_other(kit: TestKit) {

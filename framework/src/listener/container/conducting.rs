@@ -159,9 +159,13 @@ pub(super) async fn settle(
     let offset = OffsetAndMetadata::new(safe.offset).with_metadata(mark.clone());
     let offsets = transaction.send_offsets([(safe.place.clone(), offset)], &group);
     let (written, offsets) = join(sent.settled(), offsets).await;
-    written.map_err(Halt::of_send)?;
-    offsets.map_err(|error| stopped(error, began, transactions.timeout))?;
-    Ok(Asked { safe, mark, began })
+    match (written, offsets) {
+        (Err(error), _) if of_send(&error) == Fault::OfRecord => Err(Halt::Refused(error)),
+        // It says more: of a transaction that was given up, each of its records only that it was not taken.
+        (_, Err(error)) => Err(stopped(error, began, transactions.timeout)),
+        (Err(error), Ok(())) => Err(Halt::of_send(error)),
+        (Ok(()), Ok(())) => Ok(Asked { safe, mark, began }),
+    }
 }
 
 /// What became of a commit that was `asked` for, and noted before. When it failed, whether it was done all the same is

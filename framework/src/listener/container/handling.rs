@@ -57,7 +57,8 @@ pub(super) async fn handle<'a>(
     if !failures.is_empty() {
         let wrong = sent.wrong();
         abort(shared, transaction).await;
-        return Err(failed(shared, &hand.items[..taken], failures, wrong));
+        let is_overdue = began.elapsed() >= transactions.timeout;
+        return Err(failed(shared, &hand.items[..taken], failures, (wrong, is_overdue)));
     }
     hand.begin_only(taken);
     let tickets: Vec<_> = hand.items.iter().map(|item| item.ticket).collect();
@@ -131,13 +132,21 @@ fn joins(shared: &Shared, part: PartId, began: Instant) -> bool {
 }
 
 /// A handler fails also because the transaction cannot go on, which is not its fault.
-fn failed(shared: &Shared, items: &[Item], failures: Failures, wrong: Option<ProduceError>) -> Outcome {
+fn failed(
+    shared: &Shared,
+    items: &[Item],
+    failures: Failures,
+    (wrong, is_overdue): (Option<ProduceError>, bool),
+) -> Outcome {
+    let is_shared = shared.settings.shared_transaction.is_some() && items.len() > 1;
     match wrong {
+        // Together they may take too long each time.
+        Some(_) if is_shared && is_overdue => Outcome::Apart,
         Some(error) if of_send(&error) != Fault::OfRecord => {
             Outcome::Halted(Halt::Wrong(Wrong::of_send(&error)))
         }
         // It may be an earlier one whose record was refused.
-        Some(_) if shared.settings.shared_transaction.is_some() && items.len() > 1 => Outcome::Apart,
+        Some(_) if is_shared => Outcome::Apart,
         _ => {
             tell_interceptors(shared, items, &failures);
             Outcome::Failed(failures)
