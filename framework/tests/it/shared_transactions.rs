@@ -123,8 +123,8 @@ async fn outlasts(Value(text): Value<String>, tx: Tx, State(seen): State<Seen>) 
     Ok(tx.send("out", "k", text).await?)
 }
 
-/// A record kept the transaction open until the coordinator gave it up, and what it sent then was refused: they all came
-/// again together, for ever. Alone it takes too long for nobody: its transaction begins with what it sends.
+/// A record kept the transaction open until the coordinator gave it up, and what it sent then was refused: all of them
+/// came again together, for ever. Alone it takes too long for nobody: its transaction begins with what it sends.
 #[klamm::test]
 async fn records_that_take_too_long_together_go_alone(kit: TestKit) {
     fill(&kit, &["0", "late", "2"]).await;
