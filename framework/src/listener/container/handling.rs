@@ -141,8 +141,7 @@ fn failed(
     let is_shared = shared.settings.shared_transaction.is_some() && items.len() > 1;
     match wrong {
         // Together they may take too long each time.
-        Some(_) if is_shared && is_overdue => Outcome::Apart,
-        Some(error) if of_send(&error) != Fault::OfRecord => {
+        Some(error) if of_send(&error) != Fault::OfRecord && !(is_shared && is_overdue) => {
             Outcome::Halted(Halt::Wrong(Wrong::of_send(&error)))
         }
         // It may be an earlier one whose record was refused.
